@@ -1,0 +1,1 @@
+"""Fusions: many modality tokens of an item → one content vector."""

@@ -1,0 +1,27 @@
+"""Attention fusion: a softmax over the modalities that an item has."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionFusion(nn.Module):
+    """Weighs each token by a small scoring network; a missing modality gets no weight at all.
+
+    Additive attention (Bahdanau et al. 2015, eq. 6) with a learned bias a modality.
+    """
+
+    def __init__(self, dim: int, modalities: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        self.modality_bias_M = nn.Parameter(torch.zeros(modalities))
+        self.nothing_D = nn.Parameter(torch.zeros(dim))  # stands for an item without any modality
+
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+        """Return content vectors [B, D] from tokens [B, M, D] and their boolean mask [B, M]."""
+        logits_BM = self.score(tokens_BMD).squeeze(-1) + self.modality_bias_M
+        logits_BM = logits_BM.masked_fill(~present_BM, torch.finfo(logits_BM.dtype).min)
+        weights_BM = logits_BM.softmax(dim=1) * present_BM
+        fused_BD = torch.einsum("bm,bmd->bd", weights_BM, tokens_BMD)
+        return torch.where(present_BM.any(dim=1, keepdim=True), fused_BD, self.nothing_D)

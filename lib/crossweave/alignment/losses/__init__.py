@@ -1,0 +1,1 @@
+"""Losses: of alignment (over modality tokens) and of behaviour (over user–item scores)."""

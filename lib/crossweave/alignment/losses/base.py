@@ -1,0 +1,27 @@
+"""The two contracts of a loss."""
+
+from __future__ import annotations
+
+import abc
+
+from torch import Tensor, nn
+
+
+class AlignmentLoss(nn.Module, abc.ABC):
+    """Draws the modality tokens of one item together."""
+
+    @abc.abstractmethod
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+        """Return a scalar from unit-norm tokens [B, M, D] and their boolean mask [B, M]."""
+
+
+class BehaviourLoss(nn.Module, abc.ABC):
+    """Draws users to the items they took."""
+
+    @abc.abstractmethod
+    def forward(self, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor) -> Tensor:
+        """Return a scalar from scores of B users and C candidates.
+
+        `positives_BC` is 1 where the user took the candidate; `log_inclusion_C` is the log-probability with which
+        each candidate came into this batch's candidate set (0: it is always there).
+        """

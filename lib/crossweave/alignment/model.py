@@ -1,0 +1,133 @@
+"""The alignment model: projectors → fusion → item vectors, and a user tower over them.
+
+Shape letters: B batch, D dim of the model, L history length, M modalities, S items of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
+from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Items as the model takes them."""
+
+    index_S: Tensor  # int64, rows of the item index
+    vectors: Mapping[str, Tensor]  # modality -> float32 [S, its dim]; whatever where it is missing
+    present_SM: Tensor  # bool
+    known_S: Tensor  # bool: was there a training interaction, so that the id vector means something
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """What the item tower says about S items."""
+
+    tokens_SMD: Tensor  # unit norm; zero where the modality is missing
+    present_SM: Tensor  # after modality dropout
+    target_SD: Tensor  # as a recommendation: score = user · target + bias
+    bias_S: Tensor
+    history_SD: Tensor  # as part of a history
+
+
+class Projector(nn.Module):
+    """One modality's vectors → tokens of the shared space, unit norm (LayerNorm → MLP → normalise)."""
+
+    def __init__(self, dim_in: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LayerNorm(dim_in), nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, vectors_SI: Tensor) -> Tensor:
+        """Return tokens [S, D]."""
+        return F.normalize(self.net(vectors_SI), dim=1)
+
+
+class AlignmentModel(nn.Module):
+    """Scores users against items: content through the fusion, behaviour through ids, one inner product."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.projectors = nn.ModuleDict(
+            {name: Projector(dim, spec.projector_hidden, spec.dim) for name, dim in spec.modalities.items()}
+        )
+        self.fusion = build(FUSIONS, "fusion", spec.fusion, spec.dim, len(spec.modalities), **spec.fusion_settings)
+        self.as_target = nn.Linear(spec.dim, spec.dim)
+        self.as_history = nn.Linear(spec.dim, spec.dim)
+        self.content_bias = nn.Linear(spec.dim, 1)
+        self.user_tower = build(USER_TOWERS, "user tower", spec.user_tower, spec.dim, **spec.user_tower_settings)
+        self.losses = nn.ModuleDict({name: build(LOSSES, "loss", name) for name in spec.losses})
+        if spec.item_id:
+            self.id_target = nn.Embedding(spec.items, spec.dim)
+            self.id_history = nn.Embedding(spec.items, spec.dim)
+            self.id_bias = nn.Embedding(spec.items, 1)
+            nn.init.normal_(self.id_target.weight, std=0.1)
+            nn.init.normal_(self.id_history.weight, std=0.02)
+            nn.init.zeros_(self.id_bias.weight)
+
+    def tokens(self, vectors: Mapping[str, Tensor], present_SM: Tensor) -> Tensor:
+        """Return modality tokens [S, M, D]: the aligned space."""
+        stacked = torch.stack([self.projectors[name](vectors[name]) for name in self.spec.modalities], dim=1)
+        return stacked * present_SM[..., None]
+
+    def items(self, batch: ItemBatch) -> ItemVectors:
+        """Return the item tower's vectors; in training, modalities and ids are hidden at random."""
+        present_SM = self._drop_modalities(batch.present_SM)
+        tokens_SMD = self.tokens(batch.vectors, batch.present_SM)
+        return self.assemble(tokens_SMD, present_SM, batch.index_S, self._drop_ids(batch.known_S))
+
+    def assemble(self, tokens_SMD: Tensor, present_SM: Tensor, index_S: Tensor, with_id_S: Tensor) -> ItemVectors:
+        """Fuse the present tokens and add the id vectors where `with_id_S`."""
+        content_SD = self.fusion(tokens_SMD * present_SM[..., None], present_SM)
+        target_SD, history_SD = self.as_target(content_SD), self.as_history(content_SD)
+        bias_S = self.content_bias(content_SD).squeeze(1)
+        if self.spec.item_id:
+            keep_S1 = with_id_S[:, None].to(content_SD.dtype)
+            target_SD = target_SD + keep_S1 * self.id_target(index_S)
+            history_SD = history_SD + keep_S1 * self.id_history(index_S)
+            bias_S = bias_S + (keep_S1 * self.id_bias(index_S)).squeeze(1)
+        return ItemVectors(tokens_SMD, present_SM, target_SD, bias_S, history_SD)
+
+    def users(self, history_BLD: Tensor, present_BL: Tensor) -> Tensor:
+        """Return user vectors [B, D]."""
+        return self.user_tower(history_BLD, present_BL)
+
+    def loss(
+        self, items: ItemVectors, aligned_A: Tensor, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of all losses, and each by its name.
+
+        `aligned_A` picks the rows of `items` that the alignment losses look at.
+        """
+        parts: dict[str, Tensor] = {}
+        for name, loss in self.losses.items():
+            if isinstance(loss, AlignmentLoss):
+                parts[name] = loss(items.tokens_SMD[aligned_A], items.present_SM[aligned_A])
+            else:
+                parts[name] = loss(scores_BC, positives_BC, log_inclusion_C)
+        total = torch.stack([self.spec.losses[name] * part for name, part in parts.items()]).sum()
+        return total, parts
+
+    def _drop_modalities(self, present_SM: Tensor) -> Tensor:
+        """Hide one random modality of some items that have at least two."""
+        if not self.training or self.spec.modality_dropout == 0.0:
+            return present_SM
+        several_S = present_SM.sum(dim=1) > 1
+        chosen_S = several_S & (torch.rand(len(present_SM), device=present_SM.device) < self.spec.modality_dropout)
+        # The largest random number among an item's present modalities names the one to hide.
+        lottery_SM = torch.rand(present_SM.shape, device=present_SM.device).masked_fill(~present_SM, -1.0)
+        hidden_SM = F.one_hot(lottery_SM.argmax(dim=1), present_SM.shape[1]).bool()
+        return present_SM & ~(hidden_SM & chosen_S[:, None])
+
+    def _drop_ids(self, known_S: Tensor) -> Tensor:
+        if not self.training or self.spec.item_id_dropout == 0.0:
+            return known_S
+        return known_S & (torch.rand(len(known_S), device=known_S.device) >= self.spec.item_id_dropout)

@@ -1,0 +1,28 @@
+"""What a model is made of: enough to build it again from its weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The architecture of an alignment model; it is stored as JSON beside the weights."""
+
+    modalities: dict[str, int]  # name -> dim of its encoder's vectors, in order
+    items: int  # size of the item index
+    dim: int
+    fusion: str
+    user_tower: str
+    losses: dict[str, float]
+    projector_hidden: int
+    item_id: bool
+    item_id_dropout: float
+    modality_dropout: float
+    fusion_settings: dict[str, Any] = field(default_factory=dict)
+    user_tower_settings: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the spec as plain values."""
+        return asdict(self)

@@ -1,0 +1,1 @@
+"""User towers: a history of item vectors → one user vector."""

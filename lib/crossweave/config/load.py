@@ -1,0 +1,118 @@
+"""Loads the settings: `conf/base.yaml`, then files in their order, then `section.key=value` pairs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from crossweave.config.schema import Settings
+from crossweave.errors import SettingsError
+
+REPOSITORY_CONF = Path(__file__).resolve().parents[3] / "conf"
+"""Where the conf folder lies in a checkout; a packed zip carries base.yaml inside the package instead."""
+
+
+def load_settings(files: Sequence[str | Path] = (), pairs: Sequence[str] = ()) -> Settings:
+    """Merge and check the settings.
+
+    Relative paths in `workspace`, `inputs` and `weights` stay relative to the working folder; OmegaConf
+    interpolation (`${inputs.root}`) is resolved after the merge.
+    Raises SettingsError naming the key, what was expected and near matches.
+    """
+    merged = OmegaConf.create(_base_text())
+    for file in files:
+        merged = _merge(merged, _read(Path(file)), str(file))
+    for pair in pairs:
+        merged = _merge(merged, _pair(pair), f"--set {pair}")
+    try:
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"the settings refer to something that is not there: {_first_line(error)}") from error
+    try:
+        return Settings.model_validate(plain)
+    except ValidationError as error:
+        raise _explain(error, plain) from error
+
+
+def settings_yaml(settings: Settings) -> str:
+    """The resolved settings as YAML text, the form that is saved with every run."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _base_text() -> str:
+    packed = resources.files("crossweave").joinpath("conf/base.yaml")
+    if packed.is_file():
+        return packed.read_text(encoding="utf-8")
+    return (REPOSITORY_CONF / "base.yaml").read_text(encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise SettingsError(f"the settings file {path} does not exist", "check the path given to --conf")
+    try:
+        return OmegaConf.create(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not readable as YAML: {_first_line(error)}") from error
+
+
+def _pair(pair: str) -> Any:
+    key, separator, value = pair.partition("=")
+    if not separator or not key.strip():
+        raise SettingsError(f"--set takes section.key=value, got {pair!r}")
+    try:
+        return OmegaConf.from_dotlist([f"{key.strip()}={value}"])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise SettingsError(f"--set {pair}: the value is not readable as YAML: {_first_line(error)}") from error
+
+
+def _merge(base: Any, over: Any, source: str) -> DictConfig:
+    if not isinstance(over, DictConfig):
+        raise SettingsError(f"{source} must hold sections of settings, not a list or a plain value")
+    try:
+        merged = OmegaConf.merge(base, over)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"{source} does not fit the settings before it: {_first_line(error)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _explain(error: ValidationError, plain: Any) -> SettingsError:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown setting {path}{_near(path)}")
+        elif item["type"] == "missing":
+            lines.append(f"{path} is required")
+        else:
+            got = "" if isinstance(item["input"], Mapping | BaseModel) else f", got {item['input']!r}"
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {message}{got}" if path else message)
+    return SettingsError("; ".join(lines), "conf/base.yaml lists every setting with its meaning")
+
+
+def _near(path: str) -> str:
+    known = [".".join(loc) for loc in _paths(Settings)]
+    last = path.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(path, known, n=2, cutoff=0.75)
+    close += [k for k in known if k.rsplit(".", 1)[-1] == last and k not in close][:2]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (*prefix, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _paths(field.annotation, (*prefix, name))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,241 @@
+"""What every setting is: its type, range and meaning (units stand in `conf/base.yaml` too)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Split = Literal["train", "valid", "test"]
+Kind = Literal["text", "image", "audio", "tags", "vector"]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ItemInput(Section):
+    """The items table and its columns."""
+
+    path: str
+    id: str
+    title: str | None
+    cold_column: str | None
+    attributes: list[str]
+
+
+class InteractionInput(Section):
+    """The interactions table and its columns."""
+
+    path: str
+    user: str
+    item: str
+    weight: str | None
+    time: str | None
+
+
+class UserInput(Section):
+    """The users table and its columns; without a path, users are those of the interactions."""
+
+    path: str | None
+    id: str
+    attributes: list[str]
+
+
+class InputSettings(Section):
+    """Where the catalog lies and how its columns are called."""
+
+    root: str
+    items: ItemInput
+    interactions: InteractionInput
+    users: UserInput
+
+
+class SplitSettings(Section):
+    """How interactions are parted into train, valid and test."""
+
+    protocol: Literal["warm", "cold"]
+    method: Literal["column", "random", "none"]
+    column: str
+    valid_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> SplitSettings:
+        if self.valid_fraction + self.test_fraction >= 1.0:
+            raise ValueError("valid_fraction + test_fraction must stay below 1, or nothing is left to train on")
+        return self
+
+
+class ModalitySettings(Section):
+    """One named input of an item: its kind, the columns it is read from, and its encoder."""
+
+    kind: Kind
+    columns: Annotated[list[str], Field(min_length=1)]
+    encoder: str
+
+    @model_validator(mode="after")
+    def _one_column_unless_text(self) -> ModalitySettings:
+        if self.kind != "text" and len(self.columns) != 1:
+            raise ValueError(f"a modality of kind {self.kind} is read from exactly one column")
+        return self
+
+
+class EncoderSpec(BaseModel):
+    """A named encoder: its type and that type's own settings, which its class checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    type: str
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The encoder's own settings: all but the type."""
+        return dict(self.model_extra or {})
+
+
+class WeightSettings(Section):
+    """Where local weights lie; other settings refer to it as `${weights.root}`."""
+
+    root: str
+
+
+class EmbedSettings(Section):
+    """How contents are encoded on the workers."""
+
+    batch_rows: Positive
+    rows_per_task: Positive
+    max_bad_fraction: Fraction
+    min_bad_count: Annotated[int, Field(ge=0)]
+    retry_failed: bool
+    device: Literal["auto", "cpu", "cuda"]
+
+
+class TensorSettings(Section):
+    """The shape of the Petastorm datasets."""
+
+    history: Positive
+    row_group_rows: Positive
+    item_row_group_rows: Positive
+
+
+class ModelSettings(Section):
+    """The alignment model."""
+
+    dim: Annotated[int, Field(ge=2)]
+    fusion: str
+    fusion_settings: dict[str, Any]
+    user_tower: str
+    user_tower_settings: dict[str, Any]
+    losses: dict[str, Annotated[float, Field(ge=0.0)]]
+    projector_hidden: Positive
+    item_id: bool
+    item_id_dropout: Fraction
+    modality_dropout: Fraction
+
+
+class TrainSettings(Section):
+    """The training loop."""
+
+    ranks: Positive
+    threads: Positive
+    batch_users: Positive
+    max_epochs: Positive
+    patience: Positive
+    validate_every: Positive
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    clip_norm: Annotated[float, Field(gt=0.0)]
+    negatives: Annotated[int, Field(ge=0)]
+    alignment_items: Annotated[int, Field(ge=2)]
+    history_keep: tuple[Fraction, Fraction]
+    history_limit: Positive
+    metric: Annotated[str, Field(pattern=r"^(ndcg|recall)@[1-9][0-9]*$")]
+    start_timeout_seconds: Positive
+    keep_checkpoints: Positive
+
+    @field_validator("history_keep")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0.0 < value[0] <= value[1] < 1.0:
+            raise ValueError("expected two shares [low, high] with 0 < low <= high < 1")
+        return value
+
+
+class ScoreSettings(Section):
+    """Top-K for every user."""
+
+    top_k: Positive
+    block_users: Positive
+    block_items: Positive
+    history_splits: Annotated[list[Split], Field(min_length=1)]
+    seen_splits: list[Split]
+    reasons: Annotated[int, Field(ge=0)]
+
+
+class EvaluateSettings(Section):
+    """Metrics and the report."""
+
+    ks: Annotated[list[Positive], Field(min_length=1)]
+    bootstrap: Positive
+    sample_users: Annotated[int, Field(ge=0)]
+
+
+class ExportSettings(Section):
+    """What leaves the workspace, and where to."""
+
+    what: Literal["recommendations"]
+    format: Literal["parquet"]
+    path: str | None
+
+
+class DemoSettings(Section):
+    """Size of the generated shop."""
+
+    items: Annotated[int, Field(ge=40)]
+    users: Annotated[int, Field(ge=10)]
+    interactions: Positive
+
+
+class SparkSettings(Section):
+    """Settings of the Spark session that follow the data rather than the cluster."""
+
+    shuffle_partitions: Positive | None
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    workspace: str
+    seed: int
+    inputs: InputSettings
+    split: SplitSettings
+    modalities: dict[Name, ModalitySettings]
+    encoders: dict[str, EncoderSpec]
+    weights: WeightSettings
+    embed: EmbedSettings
+    tensors: TensorSettings
+    model: ModelSettings
+    train: TrainSettings
+    score: ScoreSettings
+    evaluate: EvaluateSettings
+    export: ExportSettings
+    demo: DemoSettings
+    spark: SparkSettings
+
+    @model_validator(mode="after")
+    def _encoders_exist(self) -> Settings:
+        for name, modality in self.modalities.items():
+            if modality.encoder not in self.encoders:
+                known = ", ".join(sorted(self.encoders)) or "none"
+                raise ValueError(
+                    f"modalities.{name}.encoder names {modality.encoder!r}, which `encoders` does not define ({known})"
+                )
+        if self.split.protocol == "cold" and self.inputs.items.cold_column is None:
+            raise ValueError("split.protocol=cold needs inputs.items.cold_column, the column that flags withheld items")
+        return self

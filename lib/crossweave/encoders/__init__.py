@@ -1,0 +1,79 @@
+"""Modality encoders: every encoder is one module, one line in `ENCODERS` and its settings in conf."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from crossweave.errors import SettingsError
+
+if TYPE_CHECKING:
+    from crossweave.encoders.base import Encoder
+
+# Explicit, because a registry filled by decorators is empty in a worker that never imported the module;
+# strings, because torch and transformers take seconds to import and most runs need only some of them.
+ENCODERS: dict[tuple[str, str], str] = {
+    ("text", "hashing"): "crossweave.encoders.hashing:HashingEncoder",
+    ("tags", "hashing"): "crossweave.encoders.hashing:HashingEncoder",
+    ("text", "transformer"): "crossweave.encoders.transformer_text:TransformerEncoder",
+    ("tags", "transformer"): "crossweave.encoders.transformer_text:TransformerEncoder",
+    ("image", "descriptor"): "crossweave.encoders.descriptor:DescriptorEncoder",
+    ("image", "torchvision"): "crossweave.encoders.torchvision_image:TorchvisionEncoder",
+    ("audio", "mfcc"): "crossweave.encoders.mfcc:MfccEncoder",
+    ("vector", "column"): "crossweave.encoders.column:ColumnEncoder",
+}
+
+
+def make_encoder(kind: str, name: str, settings: Mapping[str, Any]) -> Encoder:
+    """Build the encoder `name` for modalities of `kind`, without loading weights.
+
+    Raises SettingsError when no such encoder exists, or when a setting is unknown, missing or of a wrong type.
+    """
+    encoder_class = _find_class(kind, name)
+    try:
+        checked = encoder_class.Settings.model_validate(dict(settings))
+    except pydantic.ValidationError as error:
+        known = sorted(encoder_class.Settings.model_fields)
+        raise SettingsError(
+            f"encoder {name!r} ({kind}): " + "; ".join(_explain(item, known) for item in error.errors()),
+            hint=f"Settings of this encoder: {', '.join(known)}.",
+        ) from error
+    return encoder_class(kind, checked)
+
+
+def _find_class(kind: str, name: str) -> type[Encoder]:
+    target = ENCODERS.get((kind, name))
+    if target is None:
+        kinds = sorted({known_kind for known_kind, _ in ENCODERS})
+        names = sorted(known_name for known_kind, known_name in ENCODERS if known_kind == kind)
+        if not names:
+            raise SettingsError(
+                f"no encoder exists for kind {kind!r}; expected one of: {', '.join(kinds)}", hint=_near(kind, kinds)
+            )
+        raise SettingsError(
+            f"encoder type {name!r} does not exist for kind {kind!r}; expected one of: {', '.join(names)}",
+            hint=_near(name, names),
+        )
+    module_name, _, class_name = target.partition(":")
+    found: type[Encoder] = getattr(importlib.import_module(module_name), class_name)
+    return found
+
+
+def _explain(item: Mapping[str, Any], known: list[str]) -> str:
+    """One pydantic error as a phrase: the path, what was expected, what came, and near matches."""
+    path = ".".join(["encoder", *(str(part) for part in item["loc"])])
+    if item["type"] == "extra_forbidden":
+        near = _near(str(item["loc"][-1]), known)
+        return f"{path} is not a setting, expected one of: {', '.join(known)}" + (f" ({near})" if near else "")
+    if item["type"] == "missing":
+        return f"{path} is required and was not given"
+    return f"{path}: {item['msg']}, got {item['input']!r:.100}"
+
+
+def _near(word: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(word, known, n=3)
+    return f"did you mean {' or '.join(matches)}?" if matches else ""

@@ -1,0 +1,140 @@
+"""Sounds without weights: mel-frequency cepstral coefficients and how they move.
+
+Letters in shapes: S samples, T frames, F frequencies, M mel bands, C coefficients.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
+from crossweave.encoders.media import MediaError, decode_audio
+
+_TOP_DB = 80.0
+_DELTA_REACH = 2  # frames on each side of a slope
+
+
+class MfccSettings(EncoderSettings):
+    """Settings of the MFCC encoder."""
+
+    sample_rate: int = Field(16_000, ge=2_000, le=96_000, description="Hz; 16 kHz keeps speech and most timbre.")
+    coefficients: int = Field(20, ge=2, le=128, description="Cepstral coefficients kept of each frame.")
+    mel_bands: int = Field(64, ge=2, le=256, description="Bands of the mel filter bank.")
+    frame_samples: int = Field(400, ge=16, le=8192, description="Samples a frame; 400 are 25 ms at 16 kHz.")
+    hop_samples: int = Field(160, ge=1, description="Samples between two frames' starts; 160 are 10 ms at 16 kHz.")
+    max_seconds: float = Field(30.0, gt=0, description="Seconds kept; the rest of a longer clip is cut off.")
+    refuse_seconds: float = Field(3600.0, gt=0, description="Seconds; longer clips are refused, as no sample is that.")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> MfccSettings:
+        if self.coefficients > self.mel_bands:
+            raise ValueError(f"coefficients ({self.coefficients}) must not exceed mel_bands ({self.mel_bands})")
+        return self
+
+
+class MfccEncoder(Encoder):
+    """WAV, FLAC, OGG or MP3 bytes become a vector [4 · coefficients]: over time, each coefficient's mean and
+    deviation, then its slope's mean and deviation.
+
+    Davis & Mermelstein 1980, computed as torchaudio's MFCC does by default (periodic Hann window, reflected edges,
+    power spectrum, HTK mel filters without norm, decibels within 80 of the clip's peak, orthonormal DCT-II).
+    The first coefficient, the level, is then divided by √mel_bands, which makes it mean decibels; otherwise it
+    would drown the rest. Failures: those of `media.decode_audio`, and too_short (less than one frame).
+    """
+
+    name = "mfcc"
+    Settings: ClassVar[type[EncoderSettings]] = MfccSettings
+    neutral_settings = frozenset({"refuse_seconds"})
+    settings: MfccSettings
+
+    @property
+    def batch_budget(self) -> int:
+        """Clips of one call; they are encoded one by one, which is faster on a CPU than padding them."""
+        return 32
+
+    def _dim(self) -> int:
+        return 4 * self.settings.coefficients
+
+    def _prepare_one(self, value: Any) -> FloatArray:
+        settings = self.settings
+        wave = decode_audio(value, settings.sample_rate, settings.max_seconds, settings.refuse_seconds)
+        if len(wave) < settings.frame_samples:
+            raise MediaError(
+                "too_short", f"The sound has {len(wave)} samples; at least {settings.frame_samples} were expected."
+            )
+        return wave
+
+    def _load(self, device: str) -> None:
+        self._device = torch.device(device)
+
+    def _encode(self, examples: list[FloatArray]) -> FloatArray:
+        with torch.inference_mode():
+            rows = [self._describe(torch.from_numpy(wave).to(self._device)) for wave in examples]
+            return torch.stack(rows).cpu().numpy()
+
+    def _describe(self, wave: torch.Tensor) -> torch.Tensor:
+        settings = self.settings
+        mfcc_TC = compute_mfcc(
+            wave,
+            settings.sample_rate,
+            settings.coefficients,
+            settings.mel_bands,
+            settings.frame_samples,
+            settings.hop_samples,
+        )
+        mfcc_TC[:, 0] /= math.sqrt(settings.mel_bands)
+        slope_TC = slopes(mfcc_TC)
+        return torch.cat(
+            [part for moving in (mfcc_TC, slope_TC) for part in (moving.mean(0), moving.std(0, correction=0))]
+        )
+
+
+def compute_mfcc(
+    wave: torch.Tensor, sample_rate: int, coefficients: int, mel_bands: int, frame_samples: int, hop_samples: int
+) -> torch.Tensor:
+    """MFCC float32 [T, C] of a waveform [S] with S ≥ frame_samples; T = S // hop_samples + 1."""
+    window, mel_FM, dct_MC = (
+        table.to(wave.device) for table in _tables(sample_rate, coefficients, mel_bands, frame_samples)
+    )
+    half = frame_samples // 2
+    padded = torch.nn.functional.pad(wave[None, None], (half, half), mode="reflect")[0, 0]
+    frames_TF = torch.fft.rfft(padded.unfold(0, frame_samples, hop_samples) * window)
+    power_TM = (frames_TF.real.square() + frames_TF.imag.square()) @ mel_FM
+    decibels_TM = 10 * torch.log10(power_TM.clamp(min=1e-10))
+    decibels_TM = torch.maximum(decibels_TM, decibels_TM.max() - _TOP_DB)
+    return decibels_TM @ dct_MC
+
+
+def slopes(track: torch.Tensor) -> torch.Tensor:
+    """The slope a frame [T, C], by least squares over two frames on each side, the ends repeated."""
+    padded = torch.cat([track[:1]] * _DELTA_REACH + [track] + [track[-1:]] * _DELTA_REACH)
+    length = len(track)
+    total = torch.zeros_like(track)
+    for reach in range(1, _DELTA_REACH + 1):
+        ahead = padded[_DELTA_REACH + reach : _DELTA_REACH + reach + length]
+        behind = padded[_DELTA_REACH - reach : _DELTA_REACH - reach + length]
+        total += reach * (ahead - behind)
+    return total / (2 * sum(reach * reach for reach in range(1, _DELTA_REACH + 1)))
+
+
+@functools.lru_cache(maxsize=4)
+def _tables(sample_rate: int, coefficients: int, mel_bands: int, frame_samples: int) -> tuple[torch.Tensor, ...]:
+    """Window [frame], mel filters [F, M] and DCT-II [M, C]."""
+    nyquist = sample_rate / 2
+    frequencies_F = np.linspace(0, nyquist, frame_samples // 2 + 1)
+    mels = np.linspace(0, 2595 * math.log10(1 + nyquist / 700), mel_bands + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    rising = (frequencies_F[:, None] - edges[None, :-2]) / np.diff(edges)[:-1]
+    falling = (edges[None, 2:] - frequencies_F[:, None]) / np.diff(edges)[1:]
+    mel_FM = np.clip(np.minimum(rising, falling), 0, None)
+    dct_MC = np.cos(np.pi / mel_bands * (np.arange(mel_bands)[:, None] + 0.5) * np.arange(coefficients))
+    dct_MC *= math.sqrt(2 / mel_bands)
+    dct_MC[:, 0] /= math.sqrt(2)
+    window = torch.hann_window(frame_samples)
+    return window, torch.from_numpy(mel_FM).float(), torch.from_numpy(dct_MC).float()

@@ -1,0 +1,222 @@
+"""Text and tags through a transformer from a local directory, as transformers or sentence-transformers save it.
+
+Letters in names: B texts, T tokens of the longest one, D the model's width.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from crossweave.encoders.base import (
+    BadValueError,
+    Encoder,
+    EncoderSettings,
+    FloatArray,
+    Prepared,
+    failure_of,
+    refuse_none,
+)
+from crossweave.encoders.texts import check_tags, check_text
+from crossweave.encoders.torchvision_compat import define_missing_schemas
+from crossweave.encoders.transformer_layout import Layout, read_layout
+from crossweave.encoders.weights import hash_files
+from crossweave.errors import SettingsError
+
+# A token seldom covers more characters than this; what lies far beyond max_tokens is not worth tokenising.
+_CHARS_PER_TOKEN = 64
+
+
+class TransformerSettings(EncoderSettings):
+    """Settings of the transformer encoder."""
+
+    path: Path = Field(description="Directory with config.json, the tokenizer and safetensors; its content is hashed.")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto",
+        description="How token vectors become one; auto: as the directory says, else last for decoders, else mean.",
+    )
+    normalize: Literal["auto"] | bool = Field(
+        "auto", description="Scale vectors to length 1; auto: where the directory has a Normalize module."
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="Tokens read of a text; null: as the directory says, 512 at most."
+    )
+    prefix: str = Field("", description="Put before each text, for models trained with one, such as 'passage: '.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the computation; 16 bits pay on a GPU only (0.35 of the speed on a CPU without AMX)."
+    )
+    max_chars: int = Field(1_000_000, ge=1, description="Characters; longer texts are refused, as no item needs them.")
+    batch_tokens: int = Field(2048, ge=1, description="Padded tokens of one call; about 2,048 suit a CPU core.")
+
+
+class TransformerEncoder(Encoder):
+    """A text, or tags joined by ", ", becomes the pooled output [D] of a transformer; long texts are cut at
+    `max_tokens`.
+
+    No network, no pickled weights and no code from the directory. Failures: wrong_type, empty, too_long. Raises
+    SettingsError where the directory is missing, incomplete or of a kind that is not supported.
+    """
+
+    name = "transformer"
+    Settings: ClassVar[type[EncoderSettings]] = TransformerSettings
+    neutral_settings = frozenset({"path", "max_chars", "batch_tokens"})
+    settings: TransformerSettings
+
+    def __init__(self, kind: str, settings: EncoderSettings) -> None:
+        super().__init__(kind, settings)
+        self._tokenizer: Any = None
+        self._layout: Layout | None = None
+
+    @property
+    def batch_budget(self) -> int:
+        """Padded tokens of one call."""
+        return self.settings.batch_tokens
+
+    def cost(self, example: Any) -> int:
+        """Tokens."""
+        return len(example)
+
+    @property
+    def layout(self) -> Layout:
+        """What the directory says about pooling, width and length, with the settings laid over it."""
+        if self._layout is None:
+            self._layout = read_layout(self.settings.path).with_choices(
+                self.settings.pooling, self.settings.normalize, self.settings.max_tokens
+            )
+        return self._layout
+
+    def _dim(self) -> int:
+        return self.layout.width
+
+    def _weights_hash(self) -> str:
+        return hash_files(self.layout.files)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Token ids of each text. Raises TypeError on None, SettingsError where the tokenizer is not usable."""
+        tokenizer = self._ready_tokenizer()
+        prepared = Prepared([], [], [])
+        texts: list[str] = []
+        for position, value in enumerate(values):
+            refuse_none(position, value)
+            try:
+                texts.append(self._text_of(value))
+            except Exception as error:
+                prepared.failures.append(failure_of(position, error))
+            else:
+                prepared.positions.append(position)
+        if texts:
+            # One call for all: the tokenizer is compiled code, and the call itself costs more than a short text.
+            prepared.examples.extend(
+                np.asarray(ids, dtype=np.int64)
+                for ids in tokenizer(
+                    texts,
+                    truncation=True,
+                    max_length=self.layout.max_tokens,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )["input_ids"]
+            )
+        return _without_tokenless(prepared)
+
+    def _text_of(self, value: Any) -> str:
+        limit = self.settings.max_chars
+        text = ", ".join(check_tags(value, limit)) if self.kind == "tags" else check_text(value, limit)
+        text = self.settings.prefix + text[: self.layout.max_tokens * _CHARS_PER_TOKEN]
+        return text.encode("utf-8", "replace").decode()  # lone surrogates, which tokenizers refuse
+
+    def _ready_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            auto_tokenizer = _transformers().AutoTokenizer
+            path = str(self.layout.path)
+            try:
+                tokenizer = auto_tokenizer.from_pretrained(
+                    path, local_files_only=True, trust_remote_code=False, use_fast=True
+                )
+            except Exception as error:  # transformers raises whatever its files lead it to
+                raise SettingsError(f"encoder.path: the tokenizer in {path!r} cannot be loaded ({error})") from error
+            tokenizer.truncation_side = "right"
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def _load(self, device: str) -> None:
+        auto_model = _transformers().AutoModel
+        path = self.layout.path
+        self._device = torch.device(device)
+        try:
+            model = auto_model.from_pretrained(
+                str(path),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=getattr(torch, self.settings.dtype),
+            )
+        except Exception as error:
+            raise SettingsError(f"encoder.path: the model in {str(path)!r} cannot be loaded ({error})") from error
+        if self.layout.is_decoder:
+            model.config.use_cache = False  # nothing is generated, so keys and values need not be kept
+        self._model = model.eval().to(self._device)
+        tokenizer = self._ready_tokenizer()
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token  # GPT-like: any id will do under the mask
+        self._pad_id = tokenizer.pad_token_id or 0
+
+    def _encode(self, examples: list[Any]) -> FloatArray:
+        lengths_B = torch.tensor([len(ids) for ids in examples])
+        longest = int(lengths_B.max())
+        ids_BT = torch.full((len(examples), longest), self._pad_id, dtype=torch.int64)
+        for row, ids in enumerate(examples):
+            ids_BT[row, : len(ids)] = torch.from_numpy(ids)
+        mask_BT = torch.arange(longest)[None, :] < lengths_B[:, None]
+        ids_BT, mask_BT = ids_BT.to(self._device), mask_BT.to(self._device)
+        with torch.inference_mode():
+            states_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+            vectors_BD = pool(states_BTD.float(), mask_BT, self.layout.pooling)
+            if self.layout.normalize:
+                vectors_BD = torch.nn.functional.normalize(vectors_BD, dim=1)
+            out: FloatArray = vectors_BD.cpu().numpy()
+            return out
+
+
+def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Token vectors [B, T, D] as one vector [B, D] over the tokens where `mask` bool [B, T] is true.
+
+    mean: their mean; cls: the first; last: the last one that is no padding (padding stands on the right).
+    """
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        last = mask.long().sum(dim=1) - 1
+        return states[torch.arange(len(states), device=states.device), last]
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _without_tokenless(prepared: Prepared) -> Prepared:
+    """A text of characters that the tokenizer drops (control characters, to a model without marks) has no vector."""
+    if all(len(ids) for ids in prepared.examples):
+        return prepared
+    kept = Prepared([], [], list(prepared.failures))
+    for ids, position in zip(prepared.examples, prepared.positions, strict=True):
+        if len(ids):
+            kept.examples.append(ids)
+            kept.positions.append(position)
+        else:
+            kept.failures.append(failure_of(position, BadValueError("empty", "The tokenizer found no token.")))
+    return kept
+
+
+def _transformers() -> Any:
+    """transformers, imported late (seconds) and after torchvision can be (it would fail to import its models)."""
+    # A worker has its share of the cores; the tokenizer's own threads would take them all and do not survive a fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    define_missing_schemas()
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # only jobs speak to the terminal
+    return transformers

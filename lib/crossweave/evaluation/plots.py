@@ -1,0 +1,128 @@
+"""The drawn charts of the report, as SVG text that stands inside the page.
+
+matplotlib's Figure alone, no pyplot: no global figure list and no display. Text stays text (searchable, in the
+page's font) and takes the page's ink; grounds are transparent and series have mid-tone colours, so that one picture
+serves light and dark pages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+OURS = "#3a86c8"
+BASELINE = "#8a929e"
+# mid-tones with a contrast of 3:1 or more on white and on the page's dark ground
+PALETTE = ("#3a86c8", "#c9741f", "#2f9e77", "#9a6bc9", "#d1566a", "#2596a6", "#918a2c", BASELINE)
+
+_INK = "#010203"  # becomes currentColor: the page's ink
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "crossweave",  # the same chart gives the same bytes
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": BASELINE,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": BASELINE,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.7,
+}
+_SIZE = (4.6, 2.7)  # inches
+
+
+def curve_svg(points: Sequence[tuple[float, float]], colour: str, name: str) -> str:
+    """Draw one training curve; `points` are (epoch, value), non-finite ones are left out. Returns inline SVG."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        marker = "o" if len(finite) <= 30 else ""
+        axes.plot([x for x, _ in finite], [y for _, y in finite], color=colour, lw=2, marker=marker, ms=4)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.margins(x=0.03, y=0.12)
+        return _inline_svg(figure, name)
+
+
+def bars_svg(
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    baselines: Sequence[float | None],
+    name: str,
+) -> str:
+    """Draw bars with intervals, each beside its baseline's bar where there is one.
+
+    The four sequences have one entry a group (a K of the metric). Returns inline SVG.
+    """
+    paired = any(b is not None for b in baselines)
+    width = 0.36 if paired else 0.5
+    shift = width / 2 + 0.02 if paired else 0.0
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        tops = []
+        for place, (value, interval, baseline) in enumerate(zip(values, intervals, baselines, strict=True)):
+            axes.bar(place - shift, value, width, color=OURS)
+            top = value
+            if interval is not None:
+                low, high = min(interval[0], value), max(interval[1], value)  # rounding may cross by one bit
+                axes.errorbar(
+                    place - shift, value, [[value - low], [high - value]], ecolor=_INK, elinewidth=1.3, capsize=4
+                )
+                top = high
+            axes.annotate(
+                f"{value:.4f}", (place - shift, top), (0, 3), textcoords="offset points", ha="center", fontsize=10
+            )
+            tops.append(top)
+            if baseline is not None:
+                axes.bar(place + shift, baseline, width, color=BASELINE)
+                axes.annotate(
+                    f"{baseline:.4f}",
+                    (place + shift, baseline),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=10,
+                )
+                tops.append(baseline)
+        axes.set_xticks(range(len(labels)), labels)
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.6, len(labels) - 0.4)
+        axes.set_ylim(0, max([*tops, 1e-9]) * 1.16)
+        return _inline_svg(figure, name)
+
+
+def _inline_svg(figure: Figure, name: str) -> str:
+    """Strip what only a file needs, make ids unique on the page, and take the page's ink and width."""
+    out = io.StringIO()
+    figure.savefig(
+        out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    tag, rest = svg.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', tag)
+    prefix = re.sub(r"\W+", "-", name) + "-"
+    rest = rest.replace(_INK, "currentColor").replace("xlink:href", "href")
+    rest = re.sub(r'\bid="', f'id="{prefix}', rest)
+    rest = re.sub(r'href="#', f'href="#{prefix}', rest)
+    rest = re.sub(r"url\(#", f"url(#{prefix}", rest)
+    rest = re.sub(r"font-family: [^;\"]*; ?", "", rest)
+    rest = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
+    return f'<svg {box.group(0) if box else ""} class="chart" aria-hidden="true" focusable="false">{rest.strip()}'

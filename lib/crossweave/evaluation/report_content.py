@@ -1,0 +1,138 @@
+"""What a report says, as plain frozen records: the evaluate stage fills them, `report.render_report` draws them.
+
+Every text is untrusted (titles come from the catalog) and is escaped when drawn. Every sequence may be empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+OVERALL_SLICE = "all"
+
+
+@dataclass(frozen=True)
+class HeadlineMetric:
+    """One figure of the summary, with its interval and the baseline's value where known."""
+
+    name: str  # "ndcg@20"
+    value: float
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Which run this is and how it went."""
+
+    run_id: str
+    date: str  # YYYY-MM-DD
+    job: str
+    protocol: str  # a sentence: which users, which candidates, what counts as relevant
+    status: str  # "done", "failed", …
+    versions: Mapping[str, str] = field(default_factory=dict)  # package or table name → version
+    headline: Sequence[HeadlineMetric] = ()
+    baseline_name: str = "popularity"
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage of the run; rows are None where a stage has none (training)."""
+
+    name: str
+    seconds: float
+    rows_in: int | None
+    rows_out: int | None
+    skipped: int = 0
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # reason → rows
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric at one K on one slice; the slice "all" feeds the bars."""
+
+    metric: str  # "ndcg", without the K
+    k: int | None
+    slice: str
+    value: float
+    low: float | None
+    high: float | None
+    users: int
+    baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One metric on one slice of a family ("history length", "item warmth", …)."""
+
+    family: str
+    slice: str
+    metric: str  # "ndcg@20"
+    value: float
+    n: int  # users, or items, that the value averages
+
+
+@dataclass(frozen=True)
+class QuarantineRow:
+    """How many rows a stage put aside for one reason, with one example."""
+
+    stage: str
+    modality: str
+    reason: str
+    count: int
+    detail: str = ""
+    item_id: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """An item of a sample user's past; `picture` is JPEG, PNG or WebP bytes, or None."""
+
+    title: str
+    picture: bytes | None = None
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What share of a score a modality carries; shares of one item sum to about 1 and may be negative."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """An item recommended to a sample user."""
+
+    rank: int
+    title: str
+    picture: bytes | None
+    score: float
+    reasons: Sequence[Reason] = ()
+    in_test: bool = False  # the user did take it in the held-out rows
+
+
+@dataclass(frozen=True)
+class UserCard:
+    """A sample user; `label` must not be a raw user id."""
+
+    label: str
+    history: Sequence[HistoryItem] = ()
+    recommended: Sequence[RecommendedItem] = ()
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything on the page; `curves` maps a name to its (epoch, value) points, `settings` is YAML text."""
+
+    run: RunSummary
+    stages: Sequence[StageRow] = ()
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    metrics: Sequence[MetricRow] = ()
+    slices: Sequence[SliceRow] = ()
+    quarantine: Sequence[QuarantineRow] = ()
+    cards: Sequence[UserCard] = ()
+    settings: str = ""

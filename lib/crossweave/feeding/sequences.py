@@ -1,0 +1,67 @@
+"""Sequence tensors as batches for one rank, in a seeded order of their own in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossweave.feeding.arrays import bytes_to_arrays
+from crossweave.feeding.manifest import Manifest
+from crossweave.feeding.reader import read_row_groups
+from crossweave.feeding.schema import SEQUENCE_FIELDS
+
+HELD_OUT = np.dtype("<i4")
+
+
+@dataclass(frozen=True)
+class SequenceRows:
+    """Some rows of the sequence tensors."""
+
+    items: list[np.ndarray]  # int32, oldest first
+    held_out: list[np.ndarray]  # int32, validation items; empty in most rows of a long history
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: np.ndarray) -> SequenceRows:
+        """Return the named rows, in that order."""
+        return SequenceRows([self.items[r] for r in rows], [self.held_out[r] for r in rows])
+
+
+def read_epoch(manifest: Manifest, shard: int, shards: int, seed: int, batch: int, steps: int) -> Iterator[SequenceRows]:
+    """Yield exactly `steps` batches of a shard's rows; a shard that runs out early starts over.
+
+    The order of row groups and of the rows within a few of them follows the seed.
+    """
+    if manifest.shard_rows(shard, shards) == 0:
+        shard, shards = 0, 1  # fewer row groups than ranks: this rank repeats others' rows rather than none
+    rng = np.random.default_rng(seed)
+    pool = SequenceRows([], [])
+    given = 0
+    while given < steps:
+        for group in _rows(manifest, shard, shards, int(rng.integers(2**31))):
+            pool = SequenceRows(pool.items + group.items, pool.held_out + group.held_out)
+            order = rng.permutation(len(pool))
+            # One batch's worth stays behind, to be mixed with the next row group.
+            while len(order) >= 2 * batch and given < steps:
+                yield pool.take(order[:batch])
+                order, given = order[batch:], given + 1
+            pool = pool.take(order)
+        while len(pool) and given < steps:
+            last = np.arange(min(batch, len(pool)))
+            yield pool.take(last)
+            pool, given = pool.take(np.arange(len(last), len(pool))), given + 1
+
+
+def read_all(manifest: Manifest, shard: int, shards: int) -> Iterator[SequenceRows]:
+    """Yield a shard's rows once, a row group at a time, in the order of the files."""
+    return _rows(manifest, shard, shards, None)
+
+
+def _rows(manifest: Manifest, shard: int, shards: int, seed: int | None) -> Iterator[SequenceRows]:
+    for group in read_row_groups(manifest, "sequences", shard, shards, seed):
+        yield SequenceRows(
+            bytes_to_arrays(group["items"], SEQUENCE_FIELDS["items"]), bytes_to_arrays(group["held_out"], HELD_OUT)
+        )

@@ -1,0 +1,1 @@
+"""What every job shares: the run and its record, progress, logging and the Spark session."""

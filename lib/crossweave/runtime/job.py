@@ -1,0 +1,107 @@
+"""The common main of every job: parse, configure, run the stages, say what was done and where it lies, exit."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from crossweave.config import Settings, load_settings
+from crossweave.config.load import REPOSITORY_CONF
+from crossweave.errors import CrossweaveError, SettingsError
+from crossweave.runtime.record import StageRecord
+from crossweave.runtime.result import RunResult
+from crossweave.runtime.run import Run, Stage
+
+Say = Callable[[str], None]
+StageList = list[tuple[str, Stage]]
+
+
+def run_job(
+    job: str,
+    stages: StageList | Callable[[Settings], StageList],
+    arguments: Sequence[str],
+    say: Say,
+    check: Callable[[Settings], None] | None = None,
+) -> int:
+    """Run a job's stages with the settings of its command line; returns the exit code.
+
+    `stages` may depend on the settings; `check` may refuse them before anything is started.
+    """
+    try:
+        settings, date = parse(job, arguments)
+        if check is not None:
+            check(settings)
+    except CrossweaveError as error:
+        return _refuse(error, say)
+    signal.signal(signal.SIGTERM, _stop)
+    chosen = stages if isinstance(stages, list) else stages(settings)
+    run = Run(job, settings, date)
+    say(f"crossweave {job} · {date} · run {run.run_id}")
+    result = run.execute(chosen, lambda record: say(describe(record)))
+    _conclude(result, run.folder, say)
+    return result.exit_code
+
+
+def parse(job: str, arguments: Sequence[str]) -> tuple[Settings, datetime.date]:
+    """Read `--conf`, `--set` and `--date`; raises SettingsError on bad usage."""
+    parser = _Parser(prog=f"submit.sh {job}", add_help=True)
+    parser.add_argument("--conf", action="append", default=[], metavar="FILE", help="settings over conf/base.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs")
+    parser.add_argument("--date", default=None, metavar="YYYY-MM-DD", help="the run's date; default: today, UTC")
+    given = parser.parse_args(list(arguments))
+    settings = load_settings(given.conf or [REPOSITORY_CONF / "local.yaml"], given.pairs)
+    if given.date is None:
+        return settings, datetime.datetime.now(datetime.UTC).date()
+    try:
+        return settings, datetime.date.fromisoformat(given.date)
+    except ValueError as error:
+        raise SettingsError(f"--date expects YYYY-MM-DD, got {given.date!r}") from error
+
+
+def describe(record: StageRecord) -> str:
+    """Say in a line or two what a stage did."""
+    total = record.total
+    parts = [f"{total.rows_in:,} in", f"{total.rows_out:,} out"]
+    if total.skipped:
+        parts.append(f"{total.skipped:,} skipped")
+    if total.quarantined:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(total.quarantined.items()))
+        parts.append(f"{sum(total.quarantined.values()):,} quarantined ({reasons})")
+    counts = " · ".join(parts) if record.ledgers else "done"
+    note = f" · {record.note}" if record.note else ""
+    return f"  {record.name:<9} {record.seconds:7.1f} s  {counts}{note}"
+
+
+def _conclude(result: RunResult, folder: Path, say: Say) -> None:
+    if result.error is not None:
+        say(f"failed (exit {result.exit_code}): {result.error['message']}")
+        if result.error["hint"]:
+            say(f"what to do: {result.error['hint']}")
+    else:
+        seconds = sum(stage.seconds for stage in result.stages)
+        say(f"{'nothing to do' if result.status == 'noop' else 'done'} in {seconds:.1f} s")
+    say(f"record: {folder / 'run_result.json'}")
+
+
+def _refuse(error: CrossweaveError, say: Say) -> int:
+    say(f"failed (exit {error.exit_code}): {error.message}")
+    if error.hint:
+        say(f"what to do: {error.hint}")
+    return error.exit_code
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message} ({' '.join(self.format_usage().split())})")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.exit(status)

@@ -1,0 +1,42 @@
+"""The run's log: one JSON object a line; ids of users never belong in a message."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+ROOT = "crossweave"
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one JSON line with UTC time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def open_log(path: Path) -> logging.Handler:
+    """Send the package's log to a file; returns the handler for `close_log`."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger(ROOT)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler
+
+
+def close_log(handler: logging.Handler) -> None:
+    """Stop sending the log there."""
+    logging.getLogger(ROOT).removeHandler(handler)
+    handler.close()

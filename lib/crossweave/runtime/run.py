@@ -1,0 +1,123 @@
+"""One start of a job: its lock, folder, log, stage records and `run_result.json`."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pyspark.sql import SparkSession
+
+from crossweave.config import Settings, settings_yaml
+from crossweave.errors import CrossweaveError, TryAgainError
+from crossweave.runtime.log import close_log, open_log
+from crossweave.runtime.progress import Progress
+from crossweave.runtime.record import StageRecord
+from crossweave.runtime.result import RunResult
+from crossweave.runtime.session import open_session
+
+log = logging.getLogger(__name__)
+Stage = Callable[["StageContext", StageRecord], None]
+
+
+class StageContext:
+    """What a stage is given: the settings, the run's date and folder, and Spark on first use."""
+
+    def __init__(self, settings: Settings, run_id: str, date: datetime.date, folder: Path) -> None:
+        self.settings = settings
+        self.run_id = run_id
+        self.date = date
+        self.folder = folder
+        self.workspace = Path(settings.workspace).resolve()
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session; a night with nothing to do never starts one."""
+        return open_session(self.settings, "crossweave")
+
+    def progress(self, label: str, total: int, unit: str) -> Progress:
+        """Start showing the progress of one piece of work."""
+        return Progress(label, total, unit)
+
+
+class Run:
+    """Runs stages one after another and leaves a truthful `run_result.json`, however it ends."""
+
+    def __init__(self, job: str, settings: Settings, date: datetime.date) -> None:
+        workspace = Path(settings.workspace).resolve()
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
+        self.folder = workspace / "runs" / self.run_id
+        self.context = StageContext(settings, self.run_id, date, self.folder)
+        self.result = RunResult(self.folder, self.run_id, job, date)
+
+    def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
+        """Run the stages; errors end up in the result, never in a traceback on the caller's screen."""
+        self.folder.mkdir(parents=True)
+        (self.folder / "config.yaml").write_text(settings_yaml(self.context.settings), encoding="utf-8")
+        self.result.write()  # says "interrupted" until the end is known: the truth if this process is killed
+        handler = open_log(self.folder / "log.jsonl")
+        try:
+            with self._lock():
+                self._point_latest()
+                for name, stage in stages:
+                    on_stage(self._one(name, stage))
+            self.result.succeed()
+        except CrossweaveError as error:
+            log.error("%s: %s", type(error).__name__, error.message, exc_info=error)
+            self.result.fail(error)
+        except BaseException as error:
+            log.exception("unexpected %s", type(error).__name__)
+            self.result.fail(error)
+            if not isinstance(error, Exception | KeyboardInterrupt):
+                raise
+        finally:
+            self.result.write()
+            close_log(handler)
+        return self.result
+
+    def _one(self, name: str, stage: Stage) -> StageRecord:
+        record = StageRecord(name)
+        self.result.stages.append(record)
+        log.info("stage %s starts", name)
+        start = time.monotonic()
+        try:
+            stage(self.context, record)
+            record.check()
+        finally:
+            record.seconds = time.monotonic() - start
+            self.result.write()
+        log.info("stage %s ends after %.1f s: %s", name, record.seconds, record.as_json())
+        return record
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self.context.workspace / ".lock"
+        with path.open("a+") as stream:
+            _acquire(stream, path)
+            stream.truncate(0)
+            stream.write(self.run_id)
+            stream.flush()
+            yield  # the kernel releases the lock when the process ends, however it ends
+
+    def _point_latest(self) -> None:
+        link = self.folder.parent / f".latest-{self.run_id}"
+        link.symlink_to(self.run_id)
+        link.replace(self.folder.parent / "latest")
+
+
+def _acquire(stream: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.seek(0)
+        holder: Any = stream.read().strip() or "another run"
+        raise TryAgainError(
+            f"the workspace {path.parent} is held by run {holder}", "try again when that run has ended"
+        ) from error

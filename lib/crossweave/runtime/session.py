@@ -1,0 +1,47 @@
+"""The Spark session that every stage shares."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyspark import SparkConf
+from pyspark.sql import SparkSession
+
+from crossweave.config import Settings
+
+
+def open_session(settings: Settings, app_name: str) -> SparkSession:
+    """Return the running session, or start one.
+
+    The master and the cluster's settings come from spark-submit; without one, all local cores are used. Local mode
+    gets at least as many task slots as training has ranks, since Horovod's ranks run side by side as tasks.
+    """
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    given = SparkConf().get("spark.master", "local[*]")
+    builder = SparkSession.builder.appName(app_name)
+    cores = os.cpu_count() or 1
+    if given == "local[*]":
+        cores = max(cores, settings.train.ranks)
+        builder = builder.master(f"local[{cores}]")
+    if given.startswith("local"):
+        # A laptop's session is nobody else's business: driver, executors and Horovod's rendezvous stay on loopback.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+    partitions = settings.spark.shuffle_partitions or 2 * cores
+    fixed = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",  # a value that does not fit is an error, never a silent NULL
+        "spark.sql.shuffle.partitions": str(partitions),
+        "spark.sql.adaptive.coalescePartitions.enabled": "true",
+        "spark.sql.parquet.columnarReaderBatchSize": "256",  # 4096 pictures of 1 MB would be 4 GB
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.embed.batch_rows),
+        "spark.python.worker.reuse": "true",
+    }
+    for key, value in fixed.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()

@@ -1,0 +1,273 @@
+"""Tensors: writes item and sequence tensors as Petastorm datasets, from which training and scoring start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, StructField, StructType
+
+from crossweave.errors import InputContractError, ReconciliationError
+from crossweave.feeding.arrays import lists_to_bytes
+from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
+from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
+from crossweave.feeding.writer import write_dataset
+from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.run import StageContext
+from crossweave.tables.files import digest
+from crossweave.tables.positions import with_position
+from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.splits import trainable
+from crossweave.tables.store import TableStore
+from crossweave.tables.vectors import BYTES
+
+STAGE = "tensors"
+CODE_VERSION = 1
+KEPT_SETS = 2
+
+
+def build_tensors(context: StageContext, record: StageRecord) -> None:
+    """Write the tensors of tonight's catalog, features and training interactions.
+
+    Writes the table item_index and a folder `tensors/FINGERPRINT` whose manifest appears last.
+    """
+    settings = context.settings
+    receipts = Receipts(context.workspace)
+    ingest, embed = receipts.required("ingest"), receipts.required("embed")
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")}
+    reads |= {feature["table"]: embed.writes[feature["table"]] for feature in embed.details.values()}
+    fingerprint = digest(
+        {
+            "code": CODE_VERSION,
+            "reads": reads,
+            "settings": settings.tensors.model_dump(),
+            "ranks": settings.train.ranks,
+            "protocol": settings.split.protocol,
+            "seed": settings.seed,
+        }
+    )
+    folder = context.workspace / "tensors" / fingerprint[:16]
+    record.reads = reads
+    last = receipts.latest(STAGE)
+    if last is not None and last.fingerprint == fingerprint and load_manifest(folder) is not None:
+        record.nothing_to_do(last.rows, reads, "the tensors of these tables are there")
+        return
+    work = _Tensors(context, reads, embed.details, folder, fingerprint)
+    manifest = work.run()
+    record.ledgers = work.ledgers
+    record.check()
+    record.writes = {"item_index": work.index_version}
+    record.metrics = {
+        "items": manifest.items,
+        "users": manifest.users,
+        "sequences": manifest.rows("sequences"),
+        "bytes": sum(file.size for file in (*manifest.item_files, *manifest.sequence_files)),
+    }
+    record.note = str(folder)
+    details = {"folder": folder.name, "protocol": settings.split.protocol}
+    receipts.publish(
+        Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details)
+    )
+    _forget_old_sets(folder)
+
+
+class _Tensors:
+    """One tensor set in the making."""
+
+    def __init__(
+        self,
+        context: StageContext,
+        reads: dict[str, int],
+        features: dict[str, dict[str, object]],
+        folder: Path,
+        fingerprint: str,
+    ) -> None:
+        self.context, self.settings, self.reads = context, context.settings, reads
+        self.folder, self.fingerprint = folder, fingerprint
+        self.features = features
+        self.modalities = {name: int(str(feature["dim"])) for name, feature in features.items()}
+        self.spark = context.spark
+        self.store = TableStore(context.workspace / "tables")
+        self.staging = context.workspace / "staging" / context.run_id
+        self.ledgers: dict[str, Ledger] = {}
+        self.index_version = 0
+
+    def run(self) -> Manifest:
+        """Write both datasets and their manifest."""
+        building = self.folder.with_name(f".{self.folder.name}.{self.context.run_id}")
+        shutil.rmtree(self.folder, ignore_errors=True)  # a set without a receipt is a killed run's
+        try:
+            building.mkdir(parents=True)
+            index = self._index()
+            events = self._events(index)
+            items = self._write_items(index, events, building / "items")
+            users = self._write_sequences(index, events, building / "sequences")
+            manifest = Manifest(
+                folder=building,
+                fingerprint=self.fingerprint,
+                modalities=self.modalities,
+                items=items,
+                users=users,
+                item_files=describe_files(building / "items"),
+                sequence_files=describe_files(building / "sequences"),
+            )
+            for dataset, rows in (("items", items), ("sequences", self.sequence_rows)):
+                if manifest.rows(dataset) != rows:
+                    raise ReconciliationError(f"{manifest.rows(dataset)} {dataset} were written, {rows} were counted")
+            manifest.save()
+            building.rename(self.folder)
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            shutil.rmtree(building, ignore_errors=True)
+        loaded = load_manifest(self.folder)
+        assert loaded is not None
+        return loaded
+
+    def _index(self) -> DataFrame:
+        """Number the active items by their ids; commits the table item_index."""
+        catalog = self.store.read(self.spark, "catalog", self.reads["catalog"]).where("status = 'active'")
+        if catalog.isEmpty():
+            raise InputContractError("the catalog has no active item", "check inputs.items.path")
+        numbered = with_position(
+            self.spark, catalog, [F.col("item_id")], "position", self.staging / "items"
+        ).withColumn("item_index", F.col("position").cast("int"))
+        head = self.store.snapshot("item_index")
+        written = self.store.write(numbered, "item_index", "replace", base=head.version if head else None)
+        self.index_version = written.version
+        return numbered
+
+    def _events(self, index: DataFrame) -> DataFrame:
+        """Return one row a (user, item) pair that training may see: the latest of its rows."""
+        interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
+        cold = index.where("cold").select("item_id") if self.settings.split.protocol == "cold" else None
+        seen = trainable(interactions, cold).unionByName(
+            interactions.where("split = 'valid'").join(cold, "item_id", "left_anti")
+            if cold is not None
+            else interactions.where("split = 'valid'")
+        )
+        latest = F.max_by(F.struct("weight", "event_time"), F.coalesce("event_time", F.lit(0).cast("timestamp")))
+        pairs = seen.groupBy("user_id", "item_id", "split").agg(latest.alias("last"))
+        pairs = pairs.join(index.select("item_id", "item_index"), "item_id")
+        path = str(self.staging / "events")
+        pairs.select(
+            "user_id",
+            "item_index",
+            "split",
+            F.col("last.weight").alias("weight"),
+            F.coalesce(F.unix_seconds("last.event_time"), F.lit(-1)).alias("time"),
+        ).write.parquet(path)
+        self._interaction_rows = interactions.count()
+        self._seen_rows = seen.count()
+        return self.spark.read.parquet(path)
+
+    def _write_items(self, index: DataFrame, events: DataFrame, folder: Path) -> int:
+        popularity = events.where("split = 'train'").groupBy("item_index").agg(F.count("*").alias("popularity"))
+        frame = index.join(popularity, "item_index", "left")
+        for name, dim in self.modalities.items():
+            table = str(self.features[name]["table"])
+            vectors = self.store.read(self.spark, table, self.reads[table]).select(
+                F.col("content_hash").alias("_hash"), F.col("vector").alias("_vector")
+            )
+            wanted = F.try_element_at("hashes", F.lit(name))["content"]
+            zeros = F.lit(bytes(BYTES * dim))
+            frame = (
+                frame.join(vectors, wanted == F.col("_hash"), "left")
+                .withColumn(vector_field(name), F.coalesce("_vector", zeros))
+                .withColumn(present_field(name), F.col("_vector").isNotNull())
+                .drop("_hash", "_vector")
+            )
+        candidate = F.col("cold") if self.settings.split.protocol == "cold" else F.lit(True)
+        frame = frame.withColumn("popularity", F.coalesce("popularity", F.lit(0)).cast("float"))
+        frame = frame.withColumn("candidate", candidate)
+        rows = index.count()
+        group_rows = min(rows, self.settings.tensors.item_row_group_rows)
+        write_dataset(
+            self.spark, frame, items_schema(self.modalities), folder, "position", group_rows, -(-rows // group_rows)
+        )
+        self.ledgers["items"] = Ledger(rows_in=rows, rows_out=rows)
+        return rows
+
+    def _write_sequences(self, index: DataFrame, events: DataFrame, folder: Path) -> int:
+        limit = self.settings.tensors.history
+        train = events.where("split = 'train'")
+        event = F.struct("time", "item_index", "weight")
+        users = train.groupBy("user_id").agg(F.sort_array(F.collect_list(event)).alias("events"))
+        held_out = events.where("split = 'valid'").groupBy("user_id")
+        users = users.join(held_out.agg(F.sort_array(F.collect_list("item_index")).alias("held_out")), "user_id", "left")
+        users = with_position(self.spark, users, [F.col("user_id")], "user_index", self.staging / "users")
+        user_count = users.count()
+        if user_count == 0:
+            raise InputContractError(
+                "no user has a training interaction", "check the interactions table, its split column and the quarantine"
+            )
+        chunks = users.select(
+            F.col("user_index").cast("int").alias("user_index"),
+            "events",
+            "held_out",
+            F.explode(F.sequence(F.lit(0), F.floor((F.size("events") - 1) / limit).cast("int"))).alias("chunk"),
+        )
+        is_last = F.col("chunk") == F.floor((F.size("events") - 1) / limit)
+        part = F.slice("events", F.col("chunk") * limit + 1, limit)
+        rows = chunks.select(
+            "user_index",
+            "chunk",
+            part["item_index"].alias("items"),
+            part["weight"].alias("weights"),
+            part["time"].alias("times"),
+            F.when(is_last, F.col("held_out")).alias("held_out"),
+        )
+        order = [F.xxhash64(F.lit(self.settings.seed), "user_index", "chunk"), F.col("user_index"), F.col("chunk")]
+        rows = with_position(self.spark, rows, order, "position", self.staging / "sequences")
+        self.sequence_rows = rows.count()
+        self._reconcile(rows, events)
+        # As many row groups for every rank, of (nearly) the same size: every rank then takes the same steps.
+        ranks = self.settings.train.ranks
+        groups = ranks * -(-self.sequence_rows // (self.settings.tensors.row_group_rows * ranks))
+        group_rows = -(-self.sequence_rows // groups)
+        names = ("user_index", "position", *SEQUENCE_FIELDS, "held_out")
+        packed_schema = StructType(
+            [rows.schema[n] if n in ("user_index", "position") else StructField(n, BinaryType()) for n in names]
+        )
+        packed = rows.select(*names).mapInArrow(_pack, packed_schema)
+        write_dataset(self.spark, packed, SEQUENCES, folder, "position", group_rows, groups)
+        return user_count
+
+    def _reconcile(self, rows: DataFrame, events: DataFrame) -> None:
+        """Follow every interaction: into a sequence, into the held-out items, or left out for a counted reason."""
+        counted = rows.agg(
+            F.sum(F.size("items")).alias("train"), F.sum(F.coalesce(F.size("held_out"), F.lit(0))).alias("valid")
+        ).first()
+        assert counted is not None
+        pairs = events.count()
+        no_history = events.where("split = 'valid'").join(
+            events.where("split = 'train'").select("user_id").distinct(), "user_id", "left_anti"
+        )
+        repeats = self._seen_rows - pairs
+        withheld = self._interaction_rows - self._seen_rows  # test rows, and those of withheld items
+        self.ledgers["interactions"] = Ledger(
+            rows_in=self._interaction_rows,
+            rows_out=counted["train"] + counted["valid"],
+            skipped=repeats + withheld + no_history.count(),
+        )
+
+
+def _pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Turn the list columns of sequence rows into raw bytes."""
+    for batch in batches:
+        columns = [batch.column("user_index"), batch.column("position")]
+        columns += [lists_to_bytes(batch.column(name), dtype) for name, dtype in SEQUENCE_FIELDS.items()]
+        columns.append(lists_to_bytes(batch.column("held_out"), np.dtype("<i4")))
+        yield pa.RecordBatch.from_arrays(columns, names=["user_index", "position", *SEQUENCE_FIELDS, "held_out"])
+
+
+def _forget_old_sets(current: Path) -> None:
+    """Keep the current tensor set and the one before it; older ones can be built again from the tables."""
+    finished = [path for path in current.parent.iterdir() if load_manifest(path) is not None]
+    finished.sort(key=lambda path: (path == current, path.stat().st_mtime), reverse=True)
+    for path in finished[KEPT_SETS:]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The workspace's tables: what they hold, how they are committed and read, and what input must look like."""

@@ -1,0 +1,42 @@
+"""What the content of an item in a modality is, as Spark expressions: its value, emptiness and two hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+
+def content_value(kind: str, columns: Sequence[str]) -> Column:
+    """Return the value that an encoder gets: a string, bytes, list of strings or list of floats; null if missing.
+
+    Text columns are joined by line breaks; blank ones are left out of the join.
+    """
+    if kind != "text":
+        return F.col(columns[0])
+    parts = [F.when(F.trim(F.col(c)) != "", F.col(c)) for c in columns]
+    missing = F.coalesce(*[F.col(c) for c in columns]).isNull()
+    return F.when(~missing, F.concat_ws("\n", *parts))
+
+
+def is_empty(kind: str, value: Column) -> Column:
+    """Say whether a content is there but holds nothing: blank text, 0 bytes, an empty or all-blank list."""
+    if kind == "text":
+        return F.trim(value) == ""
+    if kind == "tags":
+        return ~F.exists(value, lambda tag: F.coalesce(F.trim(tag) != "", F.lit(False)))
+    if kind == "vector":
+        return F.size(value) == 0
+    return F.length(value) == 0
+
+
+def change_hash(value: Column) -> Column:
+    """Return xxhash64 of a content: cheap, only ever compared with the same item's of last night."""
+    return F.xxhash64(value)
+
+
+def content_hash(kind: str, value: Column) -> Column:
+    """Return sha-256 (hex) of a content: its address in the feature tables, which nobody can forge."""
+    canonical = value if kind in ("text", "image", "audio") else F.to_json(value)
+    return F.sha2(canonical.cast("binary"), 256)

@@ -1,0 +1,27 @@
+"""Numbers the rows of a frame in a given order without sending them all through one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+
+def with_position(spark: SparkSession, frame: DataFrame, order: list[Column], name: str, staging: Path) -> DataFrame:
+    """Add a long column `name` that counts the rows from 0 in the given total order.
+
+    The sorted frame is written to `staging` once, since a second sort may cut its ranges elsewhere.
+    """
+    local = F.monotonically_increasing_id().bitwiseAND(F.lit((1 << 33) - 1))
+    marked = frame.orderBy(*order).withColumn("_part", F.spark_partition_id()).withColumn("_local", local)
+    marked.write.parquet(str(staging))
+    stored = spark.read.schema(marked.schema).parquet(str(staging))
+    counts = {row["_part"]: row["count"] for row in stored.groupBy("_part").count().collect()}
+    offsets, total = [], 0
+    for part in sorted(counts):
+        offsets.append((part, total))
+        total += counts[part]
+    starts = F.broadcast(spark.createDataFrame(offsets, "_part int, _start long"))
+    joined = stored.join(starts, "_part")
+    return joined.withColumn(name, F.col("_start") + F.col("_local")).drop("_part", "_start", "_local")

@@ -1,0 +1,53 @@
+"""Receipts: one small file a stage that says what its last complete run read and wrote.
+
+A stage commits its tables one by one and publishes its receipt last, in one atomic rename. Later stages read
+the table versions that the receipts name, never a table's newest version, so a run that was killed between two
+commits changes nothing that a later stage sees. A receipt whose fingerprint equals tonight's means: nothing to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crossweave.errors import SettingsError
+from crossweave.tables.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one complete run of a stage read and wrote."""
+
+    stage: str
+    fingerprint: str  # of everything that decides the result: table versions, files, settings
+    run_id: str
+    reads: dict[str, int]
+    writes: dict[str, int]  # table -> version
+    rows: int  # rows of the stage's ledger, for the record of a night that finds nothing to do
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Receipts:
+    """The receipts of a workspace."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._folder = workspace / "receipts"
+
+    def latest(self, stage: str) -> Receipt | None:
+        """Return a stage's last receipt, or None where it never completed."""
+        path = self._folder / f"{stage}.json"
+        return Receipt(**read_json(path)) if path.is_file() else None
+
+    def required(self, stage: str) -> Receipt:
+        """Return a stage's last receipt; raises SettingsError where that stage must be run first."""
+        receipt = self.latest(stage)
+        if receipt is None:
+            raise SettingsError(
+                f"stage {stage} has never completed in this workspace", f"run ./submit.sh {stage} first, or pipeline"
+            )
+        return receipt
+
+    def publish(self, receipt: Receipt) -> None:
+        """Make a receipt the stage's latest, atomically."""
+        write_json(self._folder / f"{receipt.stage}.json", asdict(receipt))

@@ -1,0 +1,113 @@
+"""Every table, declared once; writers, readers and tests import it from here.
+
+Ids are strings inside, whatever they were outside (`Receipt.details["id_types"]` keeps the caller's type).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
+
+HASHES = pa.struct([("change", pa.int64()), ("content", pa.string())])
+"""Of one item in one modality: `change` is compared only with the same item's of last night, `content` is sha-256."""
+
+CATALOG = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("title", pa.string()),
+        ("cold", pa.bool_()),  # withheld from training under split.protocol=cold
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("hashes", pa.map_(pa.string(), HASHES)),  # modality -> hashes; a missing modality has no entry
+        ("status", pa.string()),  # active | removed
+        ("first_seen", pa.date32()),
+        ("last_seen", pa.date32()),
+    ]
+)
+
+USERS = pa.schema([("user_id", pa.string()), ("attributes", pa.map_(pa.string(), pa.string()))])
+
+INTERACTIONS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("weight", pa.float32()),
+        ("event_time", pa.timestamp("us", tz="UTC")),
+        ("split", pa.string()),  # train | valid | test; one split for all rows of a (user, item) pair
+    ]
+)
+
+FEATURES = pa.schema(
+    [
+        ("content_hash", pa.string()),
+        ("vector", pa.binary()),  # little-endian float16, 2 * dim bytes
+        ("encoded_on", pa.date32()),
+    ]
+)
+
+ITEM_INDEX = pa.schema([("item_id", pa.string()), ("item_index", pa.int32())])
+
+RECOMMENDATIONS = pa.schema(
+    [
+        ("run_date", pa.date32()),
+        ("user_id", pa.string()),
+        ("rank", pa.int32()),
+        ("item_id", pa.string()),
+        ("score", pa.float32()),
+        ("reasons", pa.map_(pa.string(), pa.float32())),  # modality -> Shapley share of the score; empty below the cut
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        ("run_date", pa.date32()),
+        ("stage", pa.string()),
+        ("entity", pa.string()),  # item | user | interaction
+        ("item_id", pa.string()),
+        ("user_id", pa.string()),
+        ("modality", pa.string()),
+        ("content_hash", pa.string()),
+        ("encoder", pa.string()),  # fingerprint, where an encoder refused the content
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("transient", pa.bool_()),
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        ("run_date", pa.date32()),
+        ("metric", pa.string()),
+        ("k", pa.int32()),
+        ("slice", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # 95 % bootstrap interval over users
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+SCHEMAS = {
+    "catalog": CATALOG,
+    "users": USERS,
+    "interactions": INTERACTIONS,
+    "item_index": ITEM_INDEX,
+    "recommendations": RECOMMENDATIONS,
+    "quarantine": QUARANTINE,
+    "metrics": METRICS,
+}
+
+
+def table_schema(name: str) -> pa.Schema:
+    """Return the Arrow schema of a table by its name; feature tables are called `features/…`."""
+    return FEATURES if name.startswith("features/") else SCHEMAS[name]
+
+
+def spark_schema(name: str) -> StructType:
+    """Return the same schema as Spark's StructType."""
+    return from_arrow_schema(table_schema(name))
+
+
+def feature_table(modality: str, fingerprint: str) -> str:
+    """Name the feature table of a (modality, encoder fingerprint)."""
+    return f"features/{modality}-{fingerprint[:16]}"

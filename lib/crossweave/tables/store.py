@@ -1,0 +1,262 @@
+"""Tables as Delta snapshots: Spark writes Parquet into a fresh folder, delta-rs commits the files.
+
+delta-rs accepts a missing file, a file of another schema and a stale commit without complaint, so each commit
+here goes: validate every footer → check on one handle that the table still stands where the writer saw it →
+commit without retries → return the new snapshot. Files of an attempt that never committed are invisible.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from pyspark.sql import DataFrame, SparkSession
+
+from crossweave.errors import ReconciliationError, TableError, TryAgainError
+from crossweave.tables.schema import spark_schema, table_schema
+
+APP_ID = "crossweave"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table: path relative to the table's folder, bytes, rows."""
+
+    path: str
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of a table: its files, row count and free-form properties."""
+
+    name: str
+    version: int
+    folder: Path
+    files: tuple[DataFile, ...]
+    properties: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the snapshot."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def paths(self) -> list[str]:
+        """Absolute paths of the data files, sorted."""
+        return [str(self.folder / file.path) for file in self.files]
+
+
+class TableStore:
+    """The Delta tables below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def folder(self, name: str) -> Path:
+        """Return where a table lies."""
+        return self.root / name
+
+    def snapshot(self, name: str, version: int | None = None) -> Snapshot | None:
+        """Open a table at a version (None: the newest); None where the table does not exist.
+
+        Raises TableError naming the table and file where the log or a data file is damaged or missing.
+        """
+        table = self._open(name, version)
+        return None if table is None else self._snapshot(name, table)
+
+    def required(self, name: str, version: int | None = None) -> Snapshot:
+        """Open a table that must exist."""
+        snapshot = self.snapshot(name, version)
+        if snapshot is None:
+            raise TableError(f"table {name} does not exist below {self.root}", "run the stage that writes it again")
+        return snapshot
+
+    def read(self, spark: SparkSession, name: str, version: int | None = None) -> DataFrame:
+        """Read one version of a table with its declared schema; a table never written reads as empty."""
+        snapshot = self.snapshot(name, version)
+        schema = spark_schema(name)
+        if snapshot is None or not snapshot.files:
+            return spark.createDataFrame([], schema)
+        return spark.read.schema(schema).parquet(*snapshot.paths)
+
+    def fresh_folder(self, name: str) -> Path:
+        """Name a folder for the data files of one attempt, never used before."""
+        return self.folder(name) / "data" / uuid.uuid4().hex
+
+    def write(
+        self,
+        frame: DataFrame,
+        name: str,
+        mode: Literal["append", "replace"],
+        *,
+        base: int | None,
+        properties: Mapping[str, str] | None = None,
+        once: str | None = None,
+    ) -> Snapshot:
+        """Write a frame as Parquet and commit it; `base` is the version the writer started from (None: no table).
+
+        With a key in `once`, a commit that an earlier attempt made under the same key is not made again.
+        """
+        if once is not None and base is not None and self.has_committed(name, once):
+            return self.required(name)
+        folder = self.fresh_folder(name)
+        columns = table_schema(name).names
+        frame.select(*columns).write.mode("errorifexists").parquet(str(folder))
+        files = sorted(folder.glob("part-*.parquet"))
+        return self.commit(name, files, mode, base=base, properties=properties, once=once)
+
+    def has_committed(self, name: str, once: str) -> bool:
+        """Say whether a commit was ever made under this key."""
+        table = self._open(name)
+        return table is not None and table.transaction_version(once) is not None
+
+    def commit(
+        self,
+        name: str,
+        files: Sequence[Path],
+        mode: Literal["append", "replace"],
+        *,
+        base: int | None,
+        properties: Mapping[str, str] | None = None,
+        expected_rows: int | None = None,
+        once: str | None = None,
+    ) -> Snapshot:
+        """Commit Parquet files that already lie below the table's folder as its next version.
+
+        Raises TableError for a missing, empty, truncated or otherwise typed file, ReconciliationError where the
+        footers count other rows than expected, and TryAgainError where another writer committed since `base`.
+        """
+        checked = [self._validate(name, path) for path in files]
+        rows = sum(file.rows for file in checked)
+        if expected_rows is not None and rows != expected_rows:
+            raise ReconciliationError(f"table {name}: {rows} rows were written, {expected_rows} were expected")
+        actions = [self._add_action(file) for file in checked if file.rows]
+        table = self._open(name)
+        current = None if table is None else table.version()
+        done = None if table is None else table.transaction_version(APP_ID)
+        next_version = 0 if base is None else base + 1
+        if current != base or (done is not None and done >= next_version):
+            raise self._conflict(name, base, current)
+        commit = CommitProperties(
+            custom_metadata={"crossweave": json.dumps(dict(properties or {}), sort_keys=True)},
+            max_commit_retries=0,
+            app_transactions=[Transaction(APP_ID, next_version), *([Transaction(once, 1)] if once else [])],
+        )
+        schema = Schema.from_arrow(table_schema(name))
+        try:
+            if table is None:
+                self.folder(name).mkdir(parents=True, exist_ok=True)
+                create_table_with_add_actions(
+                    str(self.folder(name)), schema, actions, mode="error", name=name, commit_properties=commit
+                )
+            else:
+                delta_mode = "append" if mode == "append" else "overwrite"
+                table.create_write_transaction(actions, delta_mode, schema, commit_properties=commit)
+        except CommitFailedError as error:
+            raise self._conflict(name, base, None) from error
+        except DeltaError as error:
+            if "already exists" in str(error):
+                raise self._conflict(name, base, None) from error
+            raise
+        log.info("committed %s version %d: %d rows in %d files", name, next_version, rows, len(actions))
+        return self.required(name, next_version)
+
+    def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        if not (self.folder(name) / "_delta_log").is_dir():
+            return None
+        try:
+            return DeltaTable(str(self.folder(name)), version=version)
+        except TableNotFoundError:
+            return None
+        except Exception as error:  # delta-rs raises several unrelated types for a damaged log
+            raise TableError(
+                f"the log of table {name} at {self.folder(name)} is not readable: {str(error).splitlines()[0]}",
+                "restore the folder _delta_log from a backup, or remove the table's folder and run again",
+            ) from error
+
+    def _snapshot(self, name: str, table: DeltaTable) -> Snapshot:
+        folder = self.folder(name)
+        adds = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        files = tuple(
+            sorted(
+                (DataFile(a["path"], a["size_bytes"], a["num_records"]) for a in adds),
+                key=lambda file: file.path,
+            )
+        )
+        for file in files:
+            path = folder / file.path
+            size = path.stat().st_size if path.is_file() else None
+            if size != file.size:
+                state = "is missing" if size is None else f"has {size} bytes instead of {file.size}"
+                raise TableError(
+                    f"data file {path} of table {name} {state}",
+                    "restore it from a backup, or remove the table's folder and run again",
+                )
+        note = table.history(1)[0].get("crossweave", "{}")
+        return Snapshot(name, table.version(), folder, files, json.loads(note))
+
+    def _validate(self, name: str, path: Path) -> DataFile:
+        try:
+            metadata = pq.ParquetFile(path).metadata
+        except FileNotFoundError as error:
+            raise TableError(f"{path}, to be committed to table {name}, does not exist") from error
+        except (pa.ArrowException, OSError) as error:
+            raise TableError(f"{path}, to be committed to table {name}, is not readable Parquet: {error}") from error
+        problem = schema_difference(table_schema(name), metadata.schema.to_arrow_schema())
+        if problem:
+            raise TableError(f"{path} does not fit table {name}: {problem}")
+        relative = path.resolve().relative_to(self.folder(name))
+        return DataFile(str(relative), path.stat().st_size, metadata.num_rows)
+
+    @staticmethod
+    def _add_action(file: DataFile) -> AddAction:
+        stats = json.dumps({"numRecords": file.rows})
+        return AddAction(file.path, file.size, {}, int(time.time() * 1000), True, stats)
+
+    @staticmethod
+    def _conflict(name: str, base: int | None, current: int | None) -> TryAgainError:
+        return TryAgainError(
+            f"table {name} was committed to by another run (this run started from version {base}, found {current})",
+            "run the same command again once the other run is done",
+        )
+
+
+def schema_difference(expected: pa.Schema, found: pa.Schema) -> str:
+    """Say in one sentence how a file's schema differs from the declared one; empty where it does not."""
+    if expected.names != found.names:
+        return f"expected the columns {', '.join(expected.names)}, found {', '.join(found.names)}"
+    for name in expected.names:
+        want, got = _loose(expected.field(name).type), _loose(found.field(name).type)
+        if want != got:
+            return f"column {name} should be {want}, is {got}"
+    return ""
+
+
+def _loose(kind: pa.DataType) -> str:
+    """Compare types by meaning: Parquet files name list and map fields, and time zones, in several ways."""
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    if pa.types.is_fixed_size_binary(kind):
+        return "binary"
+    if pa.types.is_map(kind):
+        return f"map<{_loose(kind.key_type)}, {_loose(kind.item_type)}>"
+    if pa.types.is_list(kind):
+        return f"list<{_loose(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return "struct<" + ", ".join(f"{kind[i].name}: {_loose(kind[i].type)}" for i in range(kind.num_fields)) + ">"
+    return str(kind)

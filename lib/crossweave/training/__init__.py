@@ -1,0 +1,1 @@
+"""Trains the alignment model on all ranks; `collective.py` is the only import of Horovod."""

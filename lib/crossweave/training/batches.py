@@ -1,0 +1,114 @@
+"""One step's input: histories and targets drawn from sequences, candidates, and the items they all name.
+
+Shape letters: B users, C candidates, L history length, S distinct items of the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossweave.alignment.model import ItemBatch
+from crossweave.feeding.items import ItemTensors
+from crossweave.feeding.sequences import SequenceRows
+from crossweave.training.plan import TrainingPlan
+
+EMPTY_HISTORY_SHARE = 0.02  # of users that are shown as newcomers, so that the tower learns what to say to one
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """Everything a step needs, as torch tensors."""
+
+    items: ItemBatch
+    history_BL: Tensor  # int64, rows of `items`; 0 where padded
+    present_BL: Tensor  # bool
+    candidates_C: Tensor  # int64, rows of `items`
+    positives_BC: Tensor  # float32
+    log_inclusion_C: Tensor  # float32
+    aligned_A: Tensor  # int64, rows of `items` for the alignment losses
+
+
+def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
+    """Read the features of some items."""
+    return ItemBatch(
+        torch.from_numpy(index_S.astype(np.int64)),
+        {name: torch.from_numpy(array[index_S].astype(np.float32)) for name, array in items.vectors.items()},
+        torch.from_numpy(items.present_NM[index_S]),
+        torch.from_numpy(items.popularity_N[index_S] > 0),
+    )
+
+
+def pad(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return index rows as int64 [B, L], padded with 0, and their boolean mask; L is at least 1."""
+    length = max([len(row) for row in rows] + [1])
+    index_BL = np.zeros((len(rows), length), np.int64)
+    present_BL = np.zeros((len(rows), length), bool)
+    for position, row in enumerate(rows):
+        index_BL[position, : len(row)] = row
+        present_BL[position, : len(row)] = True
+    return torch.from_numpy(index_BL), torch.from_numpy(present_BL)
+
+
+class BatchMaker:
+    """Makes steps out of sequence rows for one tensor set."""
+
+    def __init__(self, items: ItemTensors, plan: TrainingPlan) -> None:
+        self._items, self._plan = items, plan
+        self._share_N = items.popularity_N.astype(np.float64) / max(1.0, float(items.popularity_N.sum()))
+        self._trained = np.flatnonzero(items.popularity_N > 0)
+
+    def make(self, rows: SequenceRows, seed: int) -> StepBatch:
+        """Draw histories, targets and candidates; the same seed draws the same ones."""
+        rng = np.random.default_rng(seed)
+        shown, targets = self._part(rows, rng)
+        wanted = np.unique(np.concatenate(targets))
+        drawn = self._draw_negatives(rng)
+        candidates = np.union1d(wanted, drawn)
+        index_S = np.union1d(candidates, np.unique(np.concatenate([*shown, candidates])))
+        place_N = np.full(self._items.count, -1, np.int64)
+        place_N[index_S] = np.arange(len(index_S))
+        column_N = np.full(self._items.count, -1, np.int64)
+        column_N[candidates] = np.arange(len(candidates))
+        positives_BC = np.zeros((len(rows), len(candidates)), np.float32)
+        owner = np.repeat(np.arange(len(rows)), [len(target) for target in targets])
+        positives_BC[owner, column_N[np.concatenate(targets)]] = 1.0
+        history_BL, present_BL = pad([place_N[row] for row in shown])
+        aligned = rng.permutation(len(index_S))[: self._plan.alignment_items]
+        return StepBatch(
+            gather_items(self._items, index_S),
+            history_BL,
+            present_BL,
+            torch.from_numpy(place_N[candidates]),
+            torch.from_numpy(positives_BC),
+            torch.from_numpy(self._log_inclusion(candidates, len(owner))),
+            torch.from_numpy(aligned),
+        )
+
+    def _part(self, rows: SequenceRows, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Show a random share of each sequence as history; the rest are the targets, at least one."""
+        shown, targets = [], []
+        low, high = self._plan.history_keep
+        for items in rows.items:
+            order = rng.permutation(items)
+            keep = min(int(len(order) * rng.uniform(low, high)), len(order) - 1, self._plan.history_limit)
+            keep = 0 if rng.random() < EMPTY_HISTORY_SHARE else keep
+            shown.append(order[:keep])
+            targets.append(order[keep:])
+        return shown, targets
+
+    def _draw_negatives(self, rng: np.random.Generator) -> np.ndarray:
+        if self._plan.negatives >= len(self._trained):
+            return self._trained
+        return rng.choice(self._trained, self._plan.negatives, replace=False)
+
+    def _log_inclusion(self, candidates: np.ndarray, targets: int) -> np.ndarray:
+        """Return log P(candidate is in the set) = log(1 − (1 − drawn) · (1 − share)^targets)."""
+        drawn = min(1.0, self._plan.negatives / max(1, len(self._trained)))
+        if drawn == 1.0:
+            return np.zeros(len(candidates), np.float32)
+        missed = (1.0 - drawn) * np.exp(targets * np.log1p(-np.minimum(self._share_N[candidates], 1 - 1e-12)))
+        return np.log1p(-missed).astype(np.float32)

@@ -1,0 +1,128 @@
+"""Horovod: starts the ranks as Spark tasks and gives each its collective operations. Nothing else imports it."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from crossweave.errors import CrossweaveError, TryAgainError
+
+Result = TypeVar("Result")
+STALL_WARN_SECONDS = 60
+STALL_LIMIT_SECONDS = 300
+
+
+class Collective:
+    """One rank's view of the others. A single rank needs no peers and no rendezvous."""
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        self._hvd = hvd
+        hvd.init()
+        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+
+    def start_equal(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Give every rank the parameters and optimizer state of rank 0."""
+        self._hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+        self._hvd.broadcast_optimizer_state(optimizer, root_rank=0)
+
+    def distribute(self, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Any:
+        """Wrap an optimizer so that a step averages the gradients of all ranks, as one fused buffer."""
+        return self._hvd.DistributedOptimizer(
+            optimizer, named_parameters=list(model.named_parameters()), op=self._hvd.Average, num_groups=1
+        )
+
+    def sum(self, values: np.ndarray, name: str) -> np.ndarray:
+        """Return the element-wise sum over all ranks, float64."""
+        tensor = torch.from_numpy(np.asarray(values, np.float64))
+        return np.asarray(self._hvd.allreduce(tensor, name=name, op=self._hvd.Sum).numpy())
+
+    def wait(self) -> None:
+        """Wait until every rank has come here."""
+        self._hvd.barrier()
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._hvd.shutdown()
+
+
+def run_ranks(
+    work: Callable[..., Result], plan: Any, ranks: int, start_timeout: int, folder: Path, loopback: bool
+) -> Result:
+    """Run `work(plan, collective)` on every rank and return what rank 0 returned.
+
+    The ranks are tasks of the running Spark session. Their output goes to files in `folder`; with `loopback` they
+    talk to each other on this machine only. Raises the named error
+    of the rank that failed first, TryAgainError where a rank was lost or never came.
+    """
+    import horovod.spark
+
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ) | {
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(STALL_WARN_SECONDS),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(STALL_LIMIT_SECONDS),
+        "PYTHONWARNINGS": "ignore",
+    }
+    # Horovod's rendezvous is unauthenticated and carries cloudpickle (CVE-2024-10190): loopback only, where it can be.
+    nics = {"lo"} if loopback else None
+    with (folder / "ranks.out").open("w") as out, (folder / "ranks.err").open("w") as err:
+        try:
+            results = horovod.spark.run(
+                _rank_main,
+                args=(work, plan, str(folder)),
+                num_proc=ranks,
+                start_timeout=start_timeout,
+                use_gloo=True,
+                env=environment,
+                stdout=out,
+                stderr=err,
+                verbose=0,
+                nics=nics,
+            )
+        except Exception as error:
+            raise _first_failure(folder, error) from error
+    return results[0]
+
+
+def _rank_main(work: Callable[..., Result], plan: Any, folder: str) -> Result | None:
+    collective = Collective()
+    try:
+        return work(plan, collective)
+    except Exception as error:
+        named = isinstance(error, CrossweaveError)
+        report = {
+            "type": type(error).__name__,
+            "message": error.message if named else str(error),
+            "hint": error.hint if named else "",
+            "traceback": traceback.format_exc(),
+        }
+        (Path(folder) / f"rank-{collective.rank}.error.json").write_text(json.dumps(report), encoding="utf-8")
+        raise
+    finally:
+        collective.close()
+
+
+def _first_failure(folder: Path, error: Exception) -> Exception:
+    import crossweave.errors as errors
+
+    reports = sorted(folder.glob("rank-*.error.json"), key=lambda path: path.stat().st_mtime)
+    for path in reports:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["type"] == "HorovodInternalError":
+            continue  # the echo of another rank's end
+        kind = getattr(errors, report["type"], None)
+        if kind is not None:
+            return kind(report["message"], report["hint"])
+        return RuntimeError(f"{path.stem.split('.')[0]} failed: {report['type']}: {report['message']}")
+    return TryAgainError(
+        f"a training rank was lost or did not start: {str(error).splitlines()[0][:200]}",
+        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {folder}",
+    )

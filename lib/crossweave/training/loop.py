@@ -1,0 +1,174 @@
+"""The training loop of one rank."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossweave.alignment.model import AlignmentModel
+from crossweave.errors import CrossweaveError
+from crossweave.feeding.items import ItemTensors, open_items
+from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.sequences import read_epoch
+from crossweave.training.batches import BatchMaker, StepBatch
+from crossweave.training.checkpoint import Checkpoints, TrainingState
+from crossweave.training.collective import Collective
+from crossweave.training.plan import TrainingPlan
+from crossweave.training.validation import validate
+
+
+class TrainingDivergedError(CrossweaveError):
+    """The loss stopped being a finite number."""
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training ended with."""
+
+    best_metric: float
+    best_epoch: int
+    epochs: int
+    steps: int
+    resumed_from: int  # epochs that an earlier, interrupted start had finished
+    curves: dict[str, list[list[float]]]
+
+
+def train(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
+    """Train until the validation metric stops rising; every rank takes the same steps.
+
+    Leaves the best weights in the model's folder. Raises TrainingDivergedError for a loss that is not finite.
+    """
+    torch.set_num_threads(plan.threads)
+    manifest = load_manifest(plan.tensors)
+    assert manifest is not None
+    if collective.local_rank == 0:
+        manifest.verify()
+        open_items(manifest)
+    collective.wait()
+    return _Trainer(plan, collective, manifest, open_items(manifest)).run()
+
+
+class _Trainer:
+    def __init__(self, plan: TrainingPlan, collective: Collective, manifest: Manifest, items: ItemTensors) -> None:
+        self.plan, self.collective, self.manifest, self.items = plan, collective, manifest, items
+        torch.manual_seed(plan.seed)
+        self.model = AlignmentModel(plan.spec)
+        if plan.spec.item_id:
+            # Popularity is where every item starts: the model only has to learn what differs from it.
+            with torch.no_grad():
+                start = torch.from_numpy(np.log1p(items.popularity_N))
+                self.model.id_bias.weight.copy_((start - start.mean())[:, None])
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+        )
+        self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints)
+        # Every rank restores for itself (the folder is shared), then rank 0's copy is made everybody's.
+        self.state = self.checkpoints.restore(self.model, self.optimizer)
+        self.resumed_from = self.state.epoch
+        collective.start_equal(self.model, self.optimizer)
+        self.stepper = collective.distribute(self.optimizer, self.model)
+        self.batches = BatchMaker(items, plan)
+        largest = max(manifest.shard_rows(rank, plan.ranks) for rank in range(plan.ranks))
+        self.steps_per_epoch = max(1, math.ceil(largest / plan.batch_users))
+
+    def run(self) -> TrainingOutcome:
+        plan, state = self.plan, self.state
+        while state.epoch < plan.max_epochs and state.waited < plan.patience:
+            loss, parts = self._epoch(state.epoch)
+            state.epoch += 1
+            entry = {"epoch": state.epoch, "loss": loss, **parts}
+            self._curve("loss", loss)
+            for name, value in parts.items():
+                self._curve(f"loss/{name}", value)
+            if state.epoch % plan.validate_every == 0 or state.epoch == plan.max_epochs:
+                entry["metric"] = self._validate()
+            if self.collective.rank == 0:
+                self.checkpoints.save(self.model, self.optimizer, state)
+                with plan.progress.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(entry) + "\n")
+        if self.collective.rank == 0:
+            shutil.copyfile(self.checkpoints.best, plan.folder / ".model.safetensors.new")
+            (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
+        self.collective.wait()
+        return TrainingOutcome(
+            state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves
+        )
+
+    def _epoch(self, epoch: int) -> tuple[float, dict[str, float]]:
+        """Take every step of an epoch; returns the mean loss and its parts over all ranks."""
+        plan, rank = self.plan, self.collective.rank
+        sums: dict[str, float] = {}
+        # Each rank shuffles its own shard; the seed says which epoch it is, not what ran before.
+        seed = plan.step_seed(epoch, 2**31, rank)
+        steps = self.steps_per_epoch
+        rows_of_steps = read_epoch(self.manifest, rank, plan.ranks, seed, plan.batch_users, steps)
+        for step, rows in enumerate(rows_of_steps):
+            step_seed = plan.step_seed(epoch, step, rank)
+            torch.manual_seed(step_seed)
+            for name, value in self._step(self.batches.make(rows, step_seed)).items():
+                sums[name] = sums.get(name, 0.0) + value / steps
+        return sums.pop("loss"), sums
+
+    def _step(self, batch: StepBatch) -> dict[str, float]:
+        self._set_learning_rate()
+        model = self.model
+        items = model.items(batch.items)
+        user_BD = model.users(items.history_SD[batch.history_BL], batch.present_BL)
+        target_CD, bias_C = items.target_SD[batch.candidates_C], items.bias_S[batch.candidates_C]
+        scores_BC = user_BD @ target_CD.T + bias_C
+        loss, parts = model.loss(items, batch.aligned_A, scores_BC, batch.positives_BC, batch.log_inclusion_C)
+        # The mean over ranks, so that all of them see a loss that is not finite in the same step.
+        values = np.array([loss.item(), *[part.item() for part in parts.values()]])
+        means = self.collective.sum(values, "loss") / self.collective.size
+        if not np.isfinite(means).all():
+            named = dict(zip(["loss", *parts], means.tolist(), strict=True))
+            raise TrainingDivergedError(
+                f"the loss is not finite after {self.state.step} steps: {named}",
+                "lower train.learning_rate or train.clip_norm; the last checkpoint is kept",
+            )
+        self.stepper.zero_grad()
+        loss.backward()
+        self.stepper.synchronize()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), self.plan.clip_norm)
+        with self.stepper.skip_synchronize():
+            self.stepper.step()
+        self.state.step += 1
+        return dict(zip(["loss", *parts], means.tolist(), strict=True))
+
+    def _set_learning_rate(self) -> None:
+        """Linear warm-up, then half a cosine down to a hundredth; √ranks times the rate of one rank."""
+        plan, step = self.plan, self.state.step
+        total = plan.max_epochs * self.steps_per_epoch
+        peak = plan.learning_rate * math.sqrt(plan.ranks)
+        if step < plan.warmup_steps:
+            rate = peak * (step + 1) / plan.warmup_steps
+        else:
+            done = (step - plan.warmup_steps) / max(1, total - plan.warmup_steps)
+            rate = peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _validate(self) -> float:
+        plan, state = self.plan, self.state
+        mine = validate(self.model, self.items, self.manifest, plan, self.collective.rank, self.collective.size)
+        total, users = self.collective.sum(np.array(mine), "validation")
+        # Without held-out items there is nothing to stop on: the last epoch is the best.
+        metric = total / users if users else float(state.epoch)
+        if users:
+            self._curve("validation", metric)
+        if metric > state.best_metric:
+            state.best_metric, state.best_epoch, state.waited = metric, state.epoch, 0
+            if self.collective.rank == 0:
+                self.checkpoints.save_best(self.model)
+        else:
+            state.waited += 1
+        return metric
+
+    def _curve(self, name: str, value: Any) -> None:
+        self.state.curves.setdefault(name, []).append([self.state.epoch, float(value)])

@@ -1,0 +1,47 @@
+"""What every rank is told: plain values that travel by pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossweave.alignment.spec import ModelSpec
+
+ListMetric = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
+"""(recommended [U, K] item indices, relevant items a user) → one value a user."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One training: its data, model, schedule and where its files go."""
+
+    tensors: Path  # folder of the tensor set
+    folder: Path  # of the model: checkpoints below it
+    progress: Path  # JSON lines, one a validation, written by rank 0
+    spec: ModelSpec
+    ranks: int
+    threads: int
+    seed: int
+    batch_users: int
+    max_epochs: int
+    patience: int
+    validate_every: int
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    clip_norm: float
+    negatives: int
+    alignment_items: int
+    history_keep: tuple[float, float]
+    history_limit: int
+    keep_checkpoints: int
+    metric_k: int
+    metric: ListMetric
+    ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by
+
+    def step_seed(self, epoch: int, step: int, rank: int) -> int:
+        """Return the seed of one step on one rank; a resumed run draws the same numbers."""
+        return int(np.random.SeedSequence([self.seed, epoch, step, rank]).generate_state(1, np.uint32)[0])

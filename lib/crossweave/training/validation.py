@@ -1,0 +1,72 @@
+"""Full-ranking validation: every item is ranked for every user of this rank's shard."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from crossweave.alignment.model import AlignmentModel, ItemVectors
+from crossweave.feeding.items import ItemTensors
+from crossweave.feeding.manifest import Manifest
+from crossweave.feeding.sequences import SequenceRows, read_all
+from crossweave.training.batches import gather_items, pad
+from crossweave.training.plan import TrainingPlan
+
+USERS_AT_ONCE = 256
+ITEMS_AT_ONCE = 8192
+
+
+@torch.inference_mode()
+def all_items(model: AlignmentModel, items: ItemTensors, with_ids: bool = True) -> ItemVectors:
+    """Run the item tower over the whole index, block by block."""
+    blocks = []
+    for start in range(0, items.count, ITEMS_AT_ONCE):
+        batch = gather_items(items, np.arange(start, min(start + ITEMS_AT_ONCE, items.count)))
+        tokens = model.tokens(batch.vectors, batch.present_SM)
+        known = batch.known_S if with_ids else torch.zeros_like(batch.known_S)
+        blocks.append(model.assemble(tokens, batch.present_SM, batch.index_S, known))
+    return ItemVectors(*[torch.cat([getattr(b, name) for b in blocks]) for name in ItemVectors.__dataclass_fields__])
+
+
+@torch.inference_mode()
+def validate(
+    model: AlignmentModel, items: ItemTensors, manifest: Manifest, plan: TrainingPlan, rank: int, size: int
+) -> tuple[float, int]:
+    """Return the sum of the metric over this shard's users with held-out items, and their number.
+
+    A history longer than one sequence row counts with its latest row only.
+    """
+    model.eval()
+    history = all_items(model, items)
+    target = history if plan.ids_in_validation else all_items(model, items, with_ids=False)
+    trained = torch.from_numpy(items.popularity_N > 0)
+    total, users = 0.0, 0
+    for rows in read_all(manifest, rank, size) if manifest.shard_rows(rank, size) else ():
+        judged = rows.take(np.flatnonzero([len(held_out) > 0 for held_out in rows.held_out]))
+        for start in range(0, len(judged), USERS_AT_ONCE):
+            some = judged.take(np.arange(start, min(start + USERS_AT_ONCE, len(judged))))
+            lists = _rank_items(model, some, history, target, trained, plan)
+            total += float(plan.metric(lists, some.held_out).sum())
+            users += len(some)
+    model.train()
+    return total, users
+
+
+def _rank_items(
+    model: AlignmentModel,
+    rows: SequenceRows,
+    history: ItemVectors,
+    target: ItemVectors,
+    trained: torch.Tensor,
+    plan: TrainingPlan,
+) -> np.ndarray:
+    index_BL, present_BL = pad([row.astype(np.int64) for row in rows.items])
+    user_BD = model.users(history.history_SD[index_BL], present_BL)
+    scores_BS = user_BD @ target.target_SD.T + target.bias_S
+    scores_BS.masked_fill_(~trained, -torch.inf)
+    owner = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(row) for row in rows.items]))
+    scores_BS[owner, torch.from_numpy(np.concatenate(rows.items).astype(np.int64))] = -torch.inf
+    best = scores_BS.topk(min(plan.metric_k, scores_BS.shape[1]), dim=1)
+    lists = np.where(torch.isfinite(best.values).numpy(), best.indices.numpy(), -1)
+    missing = plan.metric_k - lists.shape[1]
+    return np.pad(lists, ((0, 0), (0, missing)), constant_values=-1)

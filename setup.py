@@ -1,0 +1,58 @@
+"""The package and its pins; `submit.sh setup` installs them in the order that their builds need."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "pyspark==3.5.9",
+    "pyarrow==14.0.2",  # the only window that petastorm 0.13.1 reads with: below it a CVE, above it no legacy pieces
+    "numpy==1.26.4",
+    "pandas==2.2.3",
+    "torch==2.13.0",
+    "torchvision==0.28.0",
+    "transformers==5.23.0",
+    "deltalake>=1.6.6,<2",
+    "safetensors",
+    "pydantic>=2,<3",
+    "omegaconf",
+    "Pillow>=13,<14",
+    "soundfile",
+    "matplotlib",
+    "jinja2",
+    "tensorboard",
+    # What horovod and petastorm import; both are installed without their own dependencies.
+    "cloudpickle",
+    "psutil",
+    "pyyaml",
+    "packaging",
+    "cffi",
+    "dill",
+    "diskcache",
+    "pyzmq",
+    "six",
+    "fsspec",
+    "future",
+]
+WITHOUT_DEPENDENCIES = ["petastorm==0.13.1", "horovod==0.28.1"]
+
+here = Path(__file__).parent
+
+setup(
+    name="crossweave",
+    version="0.1.0",
+    description="Nightly multimodal embeddings and recommendations on Spark",
+    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.12",
+    package_dir={"": "lib"},
+    packages=find_packages("lib"),
+    package_data={"crossweave": ["**/*.j2", "py.typed"]},
+    install_requires=RUNTIME,
+    extras_require={
+        "test": ["pytest", "hypothesis"],
+        "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
+        "pack": ["venv-pack==0.2.0"],
+        "native": WITHOUT_DEPENDENCIES,
+    },
+)

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# The one door: sets the machine up on first use, then runs a job, the tests or the packing.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+VENV="$ROOT/.venv"
+PYTHON="$VENV/bin/python"
+LOG="$ROOT/.venv/setup.log"
+
+usage() {
+  cat <<'TEXT'
+usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYYY-MM-DD] [--spark-conf FILE]
+
+jobs    pipeline   every stage in order; with no more words, on the generated demo shop
+        demo       make the demo shop
+        ingest     check the input, hash contents, commit the catalog
+        embed      encode what has no vector yet
+        tensors    write the Petastorm datasets
+        train      train the alignment model under Horovod
+        score      top-K for every user
+        evaluate   metrics and the HTML report
+        export     write recommendations for other systems
+        plan       say what a run would do, and change nothing
+        doctor     check this machine and say how to mend each finding
+other   setup      install everything into .venv (any job does it first)
+        test       run the tests; more words go to pytest
+        pack       build dist/crossweave.zip and dist/environment.tar.gz for a cluster
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+find_python() {
+  local candidate
+  for candidate in "${CROSSWEAVE_PYTHON:-}" python3.11 python3; do
+    [ -n "$candidate" ] || continue
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+
+java_is_17() {
+  local java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+  "$java" -version 2>&1 | grep -q 'version "17\.'
+}
+
+# Names everything that is missing at once, with the way to get it.
+require_machine() {
+  local missing=0
+  lack() { [ "$missing" = 1 ] || say "this machine lacks:"; missing=1; say "  - $1"; }
+  find_python >/dev/null || lack "Python 3.11 (Debian: apt-get install python3.11 python3.11-venv; or pyenv install 3.11)"
+  java_is_17 2>/dev/null || lack "Java 17 (Debian: apt-get install openjdk-17-jre-headless; or set JAVA_HOME)"
+  command -v c++ >/dev/null || lack "a C++17 compiler (Debian: apt-get install g++)"
+  command -v cmake >/dev/null || lack "cmake (Debian: apt-get install cmake)"
+  [ "$missing" = 0 ] || exit 2
+}
+
+# Runs one step of the installation in the background of a ticking line, its output in the log.
+step() {
+  local label=$1 start=$SECONDS pid
+  shift
+  "$@" >>"$LOG" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    if [ -t 2 ]; then printf '\r  %s … %d s ' "$label" "$((SECONDS - start))" >&2; fi
+    sleep 1
+    if [ ! -t 2 ] && [ $(((SECONDS - start) % 30)) = 29 ]; then say "  $label … $((SECONDS - start)) s"; sleep 1; fi
+  done
+  if ! wait "$pid"; then
+    [ ! -t 2 ] || say ""
+    say "  $label failed; the end of $LOG:"
+    tail -n 15 "$LOG" >&2
+    exit 1
+  fi
+  [ ! -t 2 ] || printf '\r' >&2
+  say "  $label: $((SECONDS - start)) s     "
+}
+
+pip_install() { "$PYTHON" -m pip install --disable-pip-version-check --constraint "$ROOT/conf/requirements.lock" "$@"; }
+
+# The CPU build where pip offers one and no GPU is here; it is a tenth of the size of the CUDA build.
+install_torch() {
+  if ! command -v nvidia-smi >/dev/null && pip_install "torch==2.13.0+cpu" numpy==1.26.4; then return 0; fi
+  pip_install torch==2.13.0 numpy==1.26.4
+}
+
+# Horovod 0.28.1 asks CMake for C++14, while torch's headers need C++17: a toolchain file raises it from outside.
+install_horovod() {
+  local build="$VENV/horovod-cxx17"
+  mkdir -p "$build"
+  printf '%s\n' 'set(CMAKE_PROJECT_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/cxx17.cmake" CACHE FILEPATH "" FORCE)' \
+    >"$build/toolchain.cmake"
+  printf '%s\n' 'set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++17")' \
+    'set(CMAKE_CXX14_EXTENSION_COMPILE_OPTION "-std=gnu++17")' >"$build/cxx17.cmake"
+  CMAKE_TOOLCHAIN_FILE="$build/toolchain.cmake" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
+    HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 MAKEFLAGS="-j$(nproc)" PATH="$VENV/bin:$PATH" \
+    pip_install --no-build-isolation --no-deps horovod==0.28.1
+}
+
+build_horovod_aside() {
+  rm -f "$VENV/horovod.status"
+  (install_horovod >"$VENV/horovod.log" 2>&1 && echo 0 >"$VENV/horovod.status" || echo 1 >"$VENV/horovod.status") &
+}
+
+await_horovod() {
+  while [ ! -f "$VENV/horovod.status" ]; do sleep 1; done
+  cat "$VENV/horovod.log"
+  return "$(cat "$VENV/horovod.status")"
+}
+
+setup() {
+  local wanted
+  wanted=$(cat "$ROOT/setup.py" "$ROOT/conf/requirements.lock" | sha256sum)
+  [ "$(cat "$VENV/.ready" 2>/dev/null)" != "$wanted" ] || return 0
+  require_machine
+  say "setting up $VENV (once; several minutes, most of them Horovod's build, which pip caches)"
+  local start=$SECONDS
+  [ -x "$PYTHON" ] || "$(find_python)" -m venv "$VENV"
+  : >"$LOG"
+  step "1/5 pip and build tools" pip_install --upgrade pip setuptools wheel cffi cloudpickle psutil pyyaml packaging
+  step "2/5 torch" install_torch
+  build_horovod_aside
+  step "3/5 Spark, transformers and the rest, with Horovod's build beside it" \
+    pip_install --no-build-isolation --editable "$ROOT[test,pack]"
+  # Its pin on setuptools contradicts torch's; everything it needs is in setup.py.
+  step "4/5 petastorm" pip_install --no-deps petastorm==0.13.1
+  step "5/5 Horovod" await_horovod
+  printf '%s' "$wanted" >"$VENV/.ready"
+  say "ready after $((SECONDS - start)) s"
+}
+
+spark_submit() {
+  local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" words=()
+  shift
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --spark-conf) spark_conf=${2:?--spark-conf needs a file}; shift 2 ;;
+      *) words+=("$1"); shift ;;
+    esac
+  done
+  [ -f "$spark_conf" ] || { say "the Spark settings file $spark_conf does not exist"; exit 2; }
+  SPARK_HOME=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
+  # Petastorm reads through interfaces that pyarrow has deprecated; its warnings are nothing to act on.
+  export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning}"
+  export SPARK_HOME PYSPARK_PYTHON="$PYTHON" PYSPARK_DRIVER_PYTHON="$PYTHON"
+  export PYTHONPATH="$ROOT/lib${PYTHONPATH:+:$PYTHONPATH}"
+  # Spark's own start-up chatter is not ours to show; its errors are.
+  exec "$SPARK_HOME/bin/spark-submit" --properties-file "$spark_conf" \
+    --driver-java-options "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" \
+    "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
+}
+
+pack() {
+  mkdir -p "$ROOT/dist"
+  "$PYTHON" "$ROOT/.ci/pack.py" "$ROOT/dist/crossweave.zip"
+  "$VENV/bin/venv-pack" --prefix "$VENV" --output "$ROOT/dist/environment.tar.gz" --force
+  say "built $ROOT/dist/crossweave.zip (for --py-files) and $ROOT/dist/environment.tar.gz (for --archives)"
+}
+
+verb=${1:-help}
+[ $# -eq 0 ] || shift
+case "$verb" in
+  pipeline | evaluate | export | plan | doctor) file=$verb ;;
+  ingest) file=ingest_catalog ;;
+  embed) file=embed_items ;;
+  tensors) file=build_tensors ;;
+  train) file=train_alignment ;;
+  score) file=score_users ;;
+  demo) file=make_demo ;;
+  setup | test | pack) file= ;;
+  help | -h | --help) usage; exit 0 ;;
+  *) say "unknown job $verb"; usage >&2; exit 2 ;;
+esac
+setup
+case "$verb" in
+  setup) say "$VENV is ready" ;;
+  test) cd "$ROOT" && exec "$PYTHON" -m pytest "$@" ;;
+  pack) pack ;;
+  demo | doctor) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  *) spark_submit "$file" "$@" ;;
+esac

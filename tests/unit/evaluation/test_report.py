@@ -1,0 +1,328 @@
+"""The report page: whole, empty, hostile, and (where there is one) in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import crossweave
+import numpy as np
+import pytest
+from crossweave.evaluation.report import render_report
+from crossweave.evaluation.report_content import (
+    HeadlineMetric,
+    HistoryItem,
+    MetricRow,
+    QuarantineRow,
+    Reason,
+    RecommendedItem,
+    ReportContent,
+    RunSummary,
+    SliceRow,
+    StageRow,
+    UserCard,
+)
+from PIL import Image, ImageDraw
+
+THIN = "\u202f"
+EVIL = "<script>document.title='owned'</script>\"><img src=http://evil.example/x onerror=alert(1)>"
+VOID = {"meta", "link", "img", "br", "path", "circle", "use", "rect"}
+
+
+def poster(hue: int = 40) -> bytes:
+    image = Image.new("RGB", (182, 268), (hue, 90, 140))
+    ImageDraw.Draw(image).ellipse((30, 60, 150, 180), fill=(240, 200, hue))
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    return out.getvalue()
+
+
+def sample() -> ReportContent:
+    return ReportContent(
+        run=RunSummary(
+            run_id="2026-11-22T02-00-11Z-7f3a",
+            date="2026-11-22",
+            job="Nightly recommendations",
+            protocol="Every user with held-out rows ranks all items but the ones already taken.",
+            status="done",
+            versions={"torch": "2.13.0"},
+            headline=(HeadlineMetric("ndcg@20", 0.29541, 0.2909, 0.3001, 0.1222), HeadlineMetric("coverage@20", 0.5)),
+        ),
+        stages=(
+            StageRow("ingest", 41.3, 1012411, 1008528, 0, {"unknown_item": 3120, "duplicate_pair": 763}, "a note"),
+            StageRow("train", 2231.0, None, None),
+        ),
+        curves={"train loss": [(1, 5.0), (2, 3.5)], "validation NDCG@20": [(1, 0.1), (2, 0.29)]},
+        metrics=(
+            MetricRow("ndcg", 20, "all", 0.29541, 0.2909, 0.3001, 6700, 0.1222),
+            MetricRow("ndcg", 20, "cold items", 0.18, None, None, 1201),
+        ),
+        slices=(
+            SliceRow("history length", "1–4", "ndcg@20", 0.22, 412),
+            SliceRow("history length", "100+", "ndcg@20", 0.31, 584),
+        ),
+        quarantine=(QuarantineRow("embed", "image", "truncated_image", 21, "14 bytes missing", "tt0120737"),),
+        cards=(
+            UserCard(
+                "User A",
+                (HistoryItem("The Glass Harbour", poster(), "rated 4"), HistoryItem("No Picture", None)),
+                (
+                    RecommendedItem(
+                        1, "Night Bus", poster(90), 2.5, (Reason("text", 1.25), Reason("image", -0.25)), True
+                    ),
+                    RecommendedItem(2, "Broken", b"broken", 2.1),
+                ),
+            ),
+        ),
+        settings="score:\n  k: 20\n",
+    )
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes, ids and text, and checks that tags are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.stack.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.stack[-1:]:
+            self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [str(attrs[attribute]) for _, attrs in self.tags if attribute in attrs]
+
+
+def hostile(content: ReportContent) -> ReportContent:
+    """The same content with every text replaced by an attack."""
+
+    def spoil(value: object) -> object:
+        if isinstance(value, str):
+            return value if value in ("all", "done") else EVIL
+        if isinstance(value, dict):
+            return {spoil(k): spoil(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(spoil(v) for v in value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return type(value)(**{f.name: spoil(getattr(value, f.name)) for f in dataclasses.fields(value)})
+        return value
+
+    spoiled = spoil(content)
+    assert isinstance(spoiled, ReportContent)
+    return spoiled
+
+
+def test_every_part_of_the_content_is_on_the_page() -> None:
+    text = re.sub(r"\s+", " ", Page(render_report(sample())).text.replace(THIN, "_"))
+    for expected in (
+        "Nightly recommendations", "2026-11-22T02-00-11Z-7f3a", "done", "torch", "2.13.0",
+        "NDCG@20", "0.2954", "between 0.2909 and 0.3001", "popularity 0.1222, +142_%", "no interval",
+        "1_012_411", "1_008_528", "unknown_item 3_120", "3_883 quarantined", "a note", "37_min 11_s", "no rows",
+        "train loss", "last 3.5000", "cold items", "0.1800", "+0.1732", "6_700", "history length", "100+", "584",
+        "truncated_image", "14 bytes missing", "tt0120737", "User A", "The Glass Harbour", "rated 4", "Night Bus",
+        "rank 1, score 2.500", "125_%", "−25_%", "✓ held out", "1 of 2 recommended in the held-out rows",
+        "No reason was computed.", "score: k: 20",
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_the_page_is_sound_html_with_one_h1_a_nav_to_every_section_and_unique_ids() -> None:
+    html = render_report(sample())
+    page = Page(html)
+    assert html.lstrip().startswith("<!doctype html>")
+    assert page.stack == []
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("h1") == 1 and tags.count("main") == 1 and tags.count("nav") == 1
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a"]
+    assert {link[1:] for link in links} == {attrs["id"] for tag, attrs in page.tags if tag == "section"} | {"main"}
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    assert "prefers-color-scheme:dark" in html
+
+
+def test_the_page_asks_nothing_of_the_network() -> None:
+    page = Page(render_report(sample()))
+    targets = [
+        t for name in ("src", "href", "srcset", "poster", "data", "action", "xlink:href") for t in page.values(name)
+    ]
+    assert targets
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "iframe", "object", "embed", "form", "base"}
+    assert [attrs["rel"] for tag, attrs in page.tags if tag == "link"] == ["icon"]
+    html = render_report(sample())
+    assert "@import" not in html and "url(http" not in html
+    assert "default-src 'none'" in html
+
+
+def test_hostile_texts_stay_text_everywhere() -> None:
+    tame, html = Page(render_report(sample())), render_report(hostile(sample()))
+    page = Page(html)
+    assert "<script" not in html
+    assert EVIL in page.text
+    assert page.text.count(EVIL) >= 25  # every text of the content, not just titles
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert not [src for src in page.values("src") if not src.startswith("data:image/jpeg;base64,")]
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in tame.tags}
+
+
+def test_pictures_are_small_data_uris_and_broken_ones_a_placeholder() -> None:
+    page = Page(render_report(sample()))
+    pictures = [str(attrs["src"]) for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 2
+    assert all(src.startswith("data:image/jpeg;base64,/9j/") and len(src) < 6000 for src in pictures)
+    assert page.values("aria-label").count("no picture") == 2  # one without a picture, one with broken bytes
+
+
+def test_reason_bars_of_negative_shares_lie_left_of_the_zero_mark() -> None:
+    html = render_report(sample())
+    # shares -0.25 … 1.25: the zero lies at 0.25 / 1.5 of the track
+    assert '<u style="left:16.67%">' in html
+    assert 'style="left:16.67%;width:83.33%;' in html
+    assert 'class="neg" style="left:0.0%;width:16.67%;' in html
+
+
+def test_headline_bars_keep_their_proportions() -> None:
+    html = render_report(sample())
+    fill, low, width, base = (
+        float(re.search(pattern, html).group(1))  # type: ignore[union-attr]
+        for pattern in (
+            r'"fill" style="width:([\d.]+)%',
+            r'"range" style="left:([\d.]+)%',
+            r'"range" style="left:[\d.]+%;width:([\d.]+)%',
+            r'"base" style="left:([\d.]+)%',
+        )
+    )  # fmt: skip
+    assert base / fill == pytest.approx(0.1222 / 0.29541, abs=0.001)
+    assert low / fill == pytest.approx(0.2909 / 0.29541, abs=0.001)
+    assert (low + width) / fill == pytest.approx(0.3001 / 0.29541, abs=0.001)
+
+
+def test_bars_are_drawn_for_the_overall_slice_only_beside_the_baseline() -> None:
+    page = Page(render_report(sample()))
+    assert "K = 20" in page.text
+    charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
+    assert len(charts) == 3  # NDCG and two curves
+    only_cold = dataclasses.replace(sample(), metrics=sample().metrics[1:])
+    assert "No metric covers all users" in render_report(only_cold)
+
+
+def test_empty_content_says_so_in_a_sentence_a_section() -> None:
+    page = Page(render_report(ReportContent(RunSummary("r1", "2026-11-22", "Night", "", "failed"))))
+    for sentence in (
+        "No headline metric was computed in this run.", "No stage was recorded for this run.",
+        "No user had a held-out item, so no metric was computed.", "No slice was computed in this run.",
+        "No training curve was recorded", "No row was quarantined in this run.", "No user had recommendations to show.",
+        "No settings were handed to this report.",
+    ):  # fmt: skip
+        assert sentence in page.text, sentence
+    assert "table" not in {tag for tag, _ in page.tags}
+    assert ("span", {"class": "chip bad"}) in page.tags
+
+
+def test_odd_numbers_and_half_empty_parts_render() -> None:
+    nan = float("nan")
+    content = ReportContent(
+        run=RunSummary(
+            "r", "d", "j", "p", "?", headline=(HeadlineMetric("x", nan, nan, nan, 0.0), HeadlineMetric("y", 0.0))
+        ),
+        stages=(StageRow("s", 0.0, 0, 0),),
+        curves={"nothing": [], "only nan": [(1, nan)], "one": [(1, 0.5)]},
+        metrics=(MetricRow("auc", None, "all", 0.7, nan, nan, 1, nan), MetricRow("ndcg", 5, "all", nan, None, None, 0)),
+        slices=(SliceRow("f", "a", "m", 0.0, 1), SliceRow("f", "b", "other", nan, 2)),
+        quarantine=(QuarantineRow("s", "", "r", 0),),
+        cards=(
+            UserCard("nobody"),
+            UserCard("odd", recommended=(RecommendedItem(1, "", None, nan, (Reason("a", nan), Reason("b", 0.0))),)),
+        ),
+    )
+    page = Page(render_report(content))
+    assert "This user has no history: a cold user." in page.text
+    assert "Nothing was left to recommend to this user." in page.text
+    assert "nan" not in page.text.lower().replace("only nan", "")
+    assert all("nan" not in style for style in page.values("style"))
+
+
+def test_the_same_content_gives_the_same_page() -> None:
+    assert render_report(sample()) == render_report(sample())
+
+
+def test_the_page_is_made_from_inside_a_zip_without_pyplot_spark_torch_or_pandas(tmp_path: Path) -> None:
+    package = Path(crossweave.__file__).parent
+    with zipfile.ZipFile(tmp_path / "crossweave.zip", "w") as archive:
+        for file in [package / "__init__.py", package / "errors.py", *(package / "evaluation").iterdir()]:
+            if file.is_file():
+                archive.write(file, Path("crossweave") / file.relative_to(package))
+    program = (
+        "from crossweave.evaluation.report import render_report, __file__ as f\n"
+        "from crossweave.evaluation.report_content import ReportContent, RunSummary\n"
+        "assert 'crossweave.zip' in f, f\n"
+        "import sys; heavy = {'matplotlib.pyplot', 'pyspark', 'torch', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.stdout.write(render_report(ReportContent(RunSummary('r', 'd', 'In a zip', '', 'done'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(tmp_path / "crossweave.zip"), "MPLCONFIGDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "<h1>In a zip</h1>" in done.stdout
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_page_opens_in_a_browser_without_console_errors_and_is_not_blank(scheme: str, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    (tmp_path / "report.html").write_text(render_report(hostile(sample())), encoding="utf-8")
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--hide-scrollbars",
+            f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}", "--window-size=1280,2400",
+            f"--screenshot={tmp_path / 'page.png'}", (tmp_path / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    with Image.open(tmp_path / "page.png") as page:
+        pixels = np.asarray(page.convert("RGB")).reshape(-1, 3)
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    ground = tuple(colours[counts.argmax()].tolist())
+    assert ground == ((0x13, 0x16, 0x1B) if scheme == "dark" else (255, 255, 255))
+    assert len(colours) > 500  # pictures, text and bars, not one flat colour
+    assert counts.max() < 0.97 * counts.sum()
