@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
+
 from crossweave.encoders import ENCODERS, make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.batching import encode_values
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
-from PIL import Image, ImageDraw
-from safetensors.torch import load_file, save_file
 
 WORDS = [
     "[PAD]",

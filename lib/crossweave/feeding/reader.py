@@ -28,10 +28,7 @@ def read_row_groups(
 
     Raises ReconciliationError where other rows came than the manifest promises.
     """
-    if dataset == "sequences":
-        expected = manifest.shard_rows(shard, shards)
-    else:
-        expected = manifest.rows(dataset)
+    expected = manifest.shard_rows(shard, shards) if dataset == "sequences" else manifest.rows(dataset)
     if expected == 0:
         return
     urls = [path.as_uri() for path in manifest.paths(dataset)]

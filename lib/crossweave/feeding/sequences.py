@@ -30,7 +30,9 @@ class SequenceRows:
         return SequenceRows([self.items[r] for r in rows], [self.held_out[r] for r in rows])
 
 
-def read_epoch(manifest: Manifest, shard: int, shards: int, seed: int, batch: int, steps: int) -> Iterator[SequenceRows]:
+def read_epoch(
+    manifest: Manifest, shard: int, shards: int, seed: int, batch: int, steps: int
+) -> Iterator[SequenceRows]:
     """Yield exactly `steps` batches of a shard's rows; a shard that runs out early starts over.
 
     The order of row groups and of the rows within a few of them follows the seed.

@@ -33,6 +33,7 @@ def open_log(path: Path) -> logging.Handler:
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    logger.propagate = False  # Horovod gives the root logger a console
     return handler
 
 

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from crossweave import errors
 from crossweave.errors import CrossweaveError, InputContractError, TryAgainError
 from crossweave.runtime.record import StageRecord
 
@@ -21,6 +22,7 @@ INTERRUPTED = {
     "message": "the process ended before it could report",
     "hint": "run the same command again: committed work is kept and the rest is redone",
 }
+WORKER_ERROR = re.compile(r"crossweave\.errors\.(\w+): (.+)")
 INPUT_FILE = re.compile(r"file:/+(\S+?\.parquet)")
 
 
@@ -92,6 +94,11 @@ class RunResult:
 def translate(error: BaseException) -> CrossweaveError | None:
     """Turn a failure that the caller can mend into the named error for it; None for everything else."""
     text = str(error)
+    raised = WORKER_ERROR.search(text)
+    if raised is not None:
+        kind = getattr(errors, raised.group(1), None)
+        if kind is not None:
+            return kind(raised.group(2))
     if (isinstance(error, OSError) and error.errno == 28) or "No space left on device" in text:
         return TryAgainError(
             "the disk is full; nothing was committed", "free some space and run the same command again"

@@ -70,9 +70,7 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
     }
     record.note = str(folder)
     details = {"folder": folder.name, "protocol": settings.split.protocol}
-    receipts.publish(
-        Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details)
-    )
+    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details))
     _forget_old_sets(folder)
 
 
@@ -198,12 +196,15 @@ class _Tensors:
         event = F.struct("time", "item_index", "weight")
         users = train.groupBy("user_id").agg(F.sort_array(F.collect_list(event)).alias("events"))
         held_out = events.where("split = 'valid'").groupBy("user_id")
-        users = users.join(held_out.agg(F.sort_array(F.collect_list("item_index")).alias("held_out")), "user_id", "left")
+        users = users.join(
+            held_out.agg(F.sort_array(F.collect_list("item_index")).alias("held_out")), "user_id", "left"
+        )
         users = with_position(self.spark, users, [F.col("user_id")], "user_index", self.staging / "users")
         user_count = users.count()
         if user_count == 0:
             raise InputContractError(
-                "no user has a training interaction", "check the interactions table, its split column and the quarantine"
+                "no user has a training interaction",
+                "check the interactions table, its split column and the quarantine",
             )
         chunks = users.select(
             F.col("user_index").cast("int").alias("user_index"),

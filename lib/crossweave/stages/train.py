@@ -101,9 +101,7 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
         f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
         f" of {outcome.epochs} · {folder}"
     )
-    receipts.publish(
-        Receipt(STAGE, fingerprint, context.run_id, record.reads, {}, rows, {"folder": folder.name})
-    )
+    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, {}, rows, {"folder": folder.name}))
 
 
 def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:

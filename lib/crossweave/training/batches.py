@@ -14,6 +14,7 @@ from torch import Tensor
 from crossweave.alignment.model import ItemBatch
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.sequences import SequenceRows
+from crossweave.training.item_tower import gather_items, pad
 from crossweave.training.plan import TrainingPlan
 
 EMPTY_HISTORY_SHARE = 0.02  # of users that are shown as newcomers, so that the tower learns what to say to one
@@ -30,27 +31,6 @@ class StepBatch:
     positives_BC: Tensor  # float32
     log_inclusion_C: Tensor  # float32
     aligned_A: Tensor  # int64, rows of `items` for the alignment losses
-
-
-def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
-    """Read the features of some items."""
-    return ItemBatch(
-        torch.from_numpy(index_S.astype(np.int64)),
-        {name: torch.from_numpy(array[index_S].astype(np.float32)) for name, array in items.vectors.items()},
-        torch.from_numpy(items.present_NM[index_S]),
-        torch.from_numpy(items.popularity_N[index_S] > 0),
-    )
-
-
-def pad(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return index rows as int64 [B, L], padded with 0, and their boolean mask; L is at least 1."""
-    length = max([len(row) for row in rows] + [1])
-    index_BL = np.zeros((len(rows), length), np.int64)
-    present_BL = np.zeros((len(rows), length), bool)
-    for position, row in enumerate(rows):
-        index_BL[position, : len(row)] = row
-        present_BL[position, : len(row)] = True
-    return torch.from_numpy(index_BL), torch.from_numpy(present_BL)
 
 
 class BatchMaker:

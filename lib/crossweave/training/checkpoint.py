@@ -68,9 +68,7 @@ class Checkpoints:
         return TrainingState(**json.loads(finished[-1].read_text(encoding="utf-8")))
 
     def _finished(self) -> list[Path]:
-        return sorted(
-            path for path in self._folder.glob("epoch-*.json") if path.with_suffix(".safetensors").is_file()
-        )
+        return sorted(path for path in self._folder.glob("epoch-*.json") if path.with_suffix(".safetensors").is_file())
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.feeding.sequences import read_epoch
 from crossweave.training.batches import BatchMaker, StepBatch
-from crossweave.training.checkpoint import Checkpoints, TrainingState
+from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import Collective
 from crossweave.training.plan import TrainingPlan
 from crossweave.training.validation import validate

@@ -9,23 +9,10 @@ from crossweave.alignment.model import AlignmentModel, ItemVectors
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import SequenceRows, read_all
-from crossweave.training.batches import gather_items, pad
+from crossweave.training.item_tower import all_items, pad
 from crossweave.training.plan import TrainingPlan
 
 USERS_AT_ONCE = 256
-ITEMS_AT_ONCE = 8192
-
-
-@torch.inference_mode()
-def all_items(model: AlignmentModel, items: ItemTensors, with_ids: bool = True) -> ItemVectors:
-    """Run the item tower over the whole index, block by block."""
-    blocks = []
-    for start in range(0, items.count, ITEMS_AT_ONCE):
-        batch = gather_items(items, np.arange(start, min(start + ITEMS_AT_ONCE, items.count)))
-        tokens = model.tokens(batch.vectors, batch.present_SM)
-        known = batch.known_S if with_ids else torch.zeros_like(batch.known_S)
-        blocks.append(model.assemble(tokens, batch.present_SM, batch.index_S, known))
-    return ItemVectors(*[torch.cat([getattr(b, name) for b in blocks]) for name in ItemVectors.__dataclass_fields__])
 
 
 @torch.inference_mode()

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from crossweave.demo import generate_shop
 from PIL import Image
+
+from crossweave.demo import generate_shop
 
 Row = dict[str, Any]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from crossweave.demo.blueprint import plan_shop
 from crossweave.demo.pictures import draw_picture
 from crossweave.demo.sounds import play

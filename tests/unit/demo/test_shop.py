@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from crossweave.demo import ShopSummary, generate_shop
 from crossweave.errors import SettingsError
 

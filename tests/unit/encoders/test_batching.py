@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from crossweave.encoders.base import BadValueError, Encoder, EncoderSettings, FloatArray
 from crossweave.encoders.batching import cut_batches, encode_values
 from crossweave.errors import SettingsError

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image, ImageDraw
+
 from crossweave.encoders import make_encoder
 from crossweave.encoders.batching import encode_values
 from crossweave.encoders.mfcc import compute_mfcc, slopes
-from PIL import Image, ImageDraw
 
 MOMENTS, HISTOGRAM, EDGES, LAYOUT = slice(0, 144), slice(144, 432), slice(432, 720), slice(720, 784)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crossweave.encoders import make_encoder
-from crossweave.encoders.batching import encode_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from crossweave.encoders import make_encoder
+from crossweave.encoders.batching import encode_values
 
 
 def vectors_of(values: list[Any], kind: str = "text", **options: Any) -> np.ndarray:

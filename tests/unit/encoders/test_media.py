@@ -9,11 +9,12 @@ import zlib
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
+
 from crossweave.encoders import make_encoder
 from crossweave.encoders.batching import encode_values
 from crossweave.encoders.media import MediaError, decode_audio, decode_image
 from crossweave.encoders.resampling import resample
-from PIL import Image
 
 
 def packed(image: Image.Image, form: str = "PNG") -> bytes:

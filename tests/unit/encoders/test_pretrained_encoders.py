@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.batching import encode_values
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
-from PIL import Image
-from safetensors.torch import save_file
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="the measuring weights (../shared/weights) are not here")

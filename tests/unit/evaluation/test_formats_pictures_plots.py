@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
+from PIL import Image
+
 from crossweave.evaluation import formats, pictures
 from crossweave.evaluation.pictures import thumbnail_data_uri
 from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, curve_svg
-from PIL import Image
 
 THIN = "\u202f"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
+
 from crossweave.errors import InputContractError
 from crossweave.evaluation import intervals
 from crossweave.evaluation.intervals import bootstrap_mean, bootstrap_means, paired_bootstrap_difference
-from numpy.typing import ArrayLike
 
 
 def recalls(users: int, seed: int = 0) -> np.ndarray:

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from crossweave.errors import CrossweaveError, InputContractError
-from crossweave.evaluation.metrics import METRICS, Relevance, coverage, gini, hit_matrix, novelty, ranking_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+
+from crossweave.errors import CrossweaveError, InputContractError
+from crossweave.evaluation.metrics import METRICS, Relevance, coverage, gini, hit_matrix, novelty, ranking_metrics
 
 REFEREE = Path(__file__).resolve().parents[4] / "shared" / "tools" / "evaluate_recommendations.py"
 LOG3 = 1 / math.log2(3)  # the gain at rank 2; rank 1 gains 1, rank 3 gains 1/2

@@ -12,9 +12,11 @@ import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
-import crossweave
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
+
+import crossweave
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import (
     HeadlineMetric,
@@ -29,7 +31,6 @@ from crossweave.evaluation.report_content import (
     StageRow,
     UserCard,
 )
-from PIL import Image, ImageDraw
 
 THIN = "\u202f"
 EVIL = "<script>document.title='owned'</script>\"><img src=http://evil.example/x onerror=alert(1)>"

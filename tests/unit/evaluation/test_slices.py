@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
+
 from crossweave.errors import InputContractError
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
 from crossweave.evaluation.slices import (
@@ -14,7 +16,6 @@ from crossweave.evaluation.slices import (
     item_slice_metrics,
     restrict_relevance,
 )
-from numpy.typing import ArrayLike
 
 
 def test_history_buckets_change_exactly_at_1_5_20_and_100() -> None:

@@ -1,0 +1,77 @@
+"""Exact Shapley shares: how much each modality, and behaviour, adds to a score.
+
+The players are the modalities an item has and its id vector ("behaviour"); a coalition's worth is the score that the
+model gives with the other players hidden. Shares sum to the score minus that of the empty coalition
+(Shapley 1953; Lundberg and Lee 2017). With P players the model runs 2^P coalitions an item, once for all users.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossweave.alignment.model import AlignmentModel, ItemBatch
+
+BEHAVIOUR = "behaviour"
+MOST_PLAYERS = 10
+
+
+class Reasons:
+    """Coalition vectors of some items, and the shares of scores against them."""
+
+    def __init__(self, model: AlignmentModel, batch: ItemBatch) -> None:
+        """Run every coalition of the players over S items; raises ValueError beyond MOST_PLAYERS players."""
+        self.players = [*model.spec.modalities, *([BEHAVIOUR] if model.spec.item_id else [])]
+        if len(self.players) > MOST_PLAYERS:
+            raise ValueError(f"exact reasons take at most {MOST_PLAYERS} players, there are {len(self.players)}")
+        modalities = len(model.spec.modalities)
+        self._coalitions = list(itertools.product((False, True), repeat=len(self.players)))
+        with torch.inference_mode():
+            tokens_SMD = model.tokens(batch.vectors, batch.present_SM)
+            vectors, biases = [], []
+            for coalition in self._coalitions:
+                present_SM = batch.present_SM & torch.tensor(coalition[:modalities], dtype=torch.bool)
+                behaviour = model.spec.item_id and coalition[-1]
+                with_id_S = batch.known_S if behaviour else torch.zeros_like(batch.known_S)
+                made = model.assemble(tokens_SMD, present_SM, batch.index_S, with_id_S)
+                vectors.append(made.target_SD)
+                biases.append(made.bias_S)
+        self._vectors_QSD, self._bias_QS = torch.stack(vectors), torch.stack(biases)
+        self._weights_PQ = torch.from_numpy(shapley_weights(len(self.players))).float()
+
+    def shares(self, user_RD: Tensor, item_R: Tensor) -> np.ndarray:
+        """Return shares [R, players] of R scores: user rows against positions in the items given at the start."""
+        worth_QR = torch.einsum("rd,qrd->qr", user_RD, self._vectors_QSD[:, item_R]) + self._bias_QS[:, item_R]
+        return np.asarray((self._weights_PQ @ worth_QR).T.numpy())
+
+    def empty_score(self, user_RD: Tensor, item_R: Tensor) -> np.ndarray:
+        """Return the scores [R] with every player hidden: what no modality is responsible for."""
+        worth_R = (user_RD * self._vectors_QSD[0, item_R]).sum(1) + self._bias_QS[0, item_R]
+        return np.asarray(worth_R.numpy())
+
+
+def shapley_weights(players: int) -> np.ndarray:
+    """Return the matrix [players, 2^players] that maps coalition worths to Shapley values.
+
+    Coalitions are in the order of itertools.product((False, True), repeat=players).
+    """
+    coalitions: Sequence[tuple[bool, ...]] = list(itertools.product((False, True), repeat=players))
+    weights_PQ = np.zeros((players, len(coalitions)))
+    for column, coalition in enumerate(coalitions):
+        size = sum(coalition)
+        for player in range(players):
+            if coalition[player]:
+                weights_PQ[player, column] = _share(size - 1, players)
+            else:
+                weights_PQ[player, column] = -_share(size, players)
+    return weights_PQ
+
+
+def _share(others: int, players: int) -> float:
+    """Weight of a coalition of `others` before a player joins: |S|! (P − |S| − 1)! / P!."""
+    return math.factorial(others) * math.factorial(players - others - 1) / math.factorial(players)

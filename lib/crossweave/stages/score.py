@@ -1,0 +1,261 @@
+"""Score: exact top-K for every user, with seen items masked before the cut, and reasons by modality."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.alignment.store import load_model
+from crossweave.config import ScoreSettings
+from crossweave.errors import SettingsError
+from crossweave.feeding.items import open_items
+from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.run import StageContext
+from crossweave.runtime.spark_progress import task_progress
+from crossweave.scoring.reasons import BEHAVIOUR, Reasons
+from crossweave.scoring.topk import PAD, TopK, top_k
+from crossweave.scoring.users import user_vectors
+from crossweave.tables.files import digest
+from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.schema import RECOMMENDATIONS, spark_schema
+from crossweave.tables.store import TableStore
+from crossweave.training.item_tower import all_items, gather_items
+
+STAGE = "score"
+CODE_VERSION = 1
+REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
+
+
+def score_users(context: StageContext, record: StageRecord) -> None:
+    """Rank the candidates for every user of the users and interactions tables.
+
+    Writes the table recommendations as a whole. A user who has seen everything gets no row and is counted.
+    """
+    settings = context.settings
+    receipts = Receipts(context.workspace)
+    ingest, tensors, trained = (receipts.required(name) for name in ("ingest", "tensors", "train"))
+    reads = {name: ingest.writes[name] for name in ("interactions", "users")} | tensors.writes
+    fingerprint = digest(
+        {
+            "code": CODE_VERSION,
+            "model": trained.fingerprint,
+            "reads": reads,
+            "settings": settings.score.model_dump(mode="json"),
+            "date": context.date.isoformat(),
+        }
+    )
+    record.reads = reads
+    last = receipts.latest(STAGE)
+    if last is not None and last.fingerprint == fingerprint:
+        record.nothing_to_do(last.rows, reads, "this date's users are scored with this model")
+        return
+    manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
+    if manifest is None or trained.reads != tensors.writes:
+        raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
+    model_folder = context.workspace / "models" / trained.details["folder"]
+    store = TableStore(context.workspace / "tables")
+    _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
+    users = _histories(context, store, reads, tensors.details["protocol"]).cache()
+    count = users.count()
+    task = _Task(model_folder, manifest.folder, context.date, settings.score)
+    scored = users.select("user_id", "history", "seen").mapInArrow(
+        lambda batches: _score_partition(task, batches), spark_schema("recommendations")
+    )
+    head = store.snapshot("recommendations")
+    progress = context.progress("score", count, "users")
+    with task_progress(context.spark, progress, count):
+        written = store.write(scored, "recommendations", "replace", base=head.version if head else None)
+    progress.close(count)
+    per_user = store.read(context.spark, "recommendations", written.version).groupBy("user_id").count()
+    served, short = per_user.agg(
+        F.count("*"), F.coalesce(F.sum((F.col("count") < settings.score.top_k).cast("long")), F.lit(0))
+    ).first() or (0, 0)
+    record.ledgers = {"users": Ledger(rows_in=count, rows_out=served, skipped=count - served)}
+    record.writes = {"recommendations": written.version}
+    record.metrics = {
+        "recommendations": written.rows,
+        "users_short_list": short,
+        "users_without_candidates": count - served,
+        "users_without_history": users.where(F.size("history") == 0).count(),
+    }
+    record.note = f"{written.rows:,} recommendations"
+    users.unpersist()
+    receipts.publish(
+        Receipt(
+            STAGE, fingerprint, context.run_id, reads, record.writes, count, {"protocol": tensors.details["protocol"]}
+        )
+    )
+
+
+def _write_item_vectors(
+    context: StageContext, store: TableStore, manifest: Manifest, folder: Path, index_version: int
+) -> None:
+    """Run the item tower once; the workers memory-map its result."""
+    items = open_items(manifest)
+    made = all_items(load_model(folder), items)
+    _save(folder / "target.npy", made.target_SD.numpy())
+    _save(folder / "history.npy", made.history_SD.numpy())
+    _save(folder / "bias.npy", made.bias_S.numpy())
+    _save(folder / "candidate.npy", items.candidate_N)
+    index = store.read(context.spark, "item_index", index_version).orderBy("item_index").toPandas()
+    table = pa.table({"item_id": pa.array(index["item_id"], pa.string())})
+    temporary = folder / ".item_ids.arrow.new"
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    temporary.replace(folder / "item_ids.arrow")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}")
+    np.save(temporary, array)  # appends .npy only where it is missing
+    temporary.replace(path)
+
+
+def _histories(context: StageContext, store: TableStore, reads: dict[str, int], protocol: str) -> DataFrame:
+    """Return one row a user: user_id, history and seen (sorted item indices); spread evenly over the tasks."""
+    spark, settings = context.spark, context.settings.score
+    index = store.read(spark, "item_index", reads["item_index"])
+    events = store.read(spark, "interactions", reads["interactions"])
+    if protocol == "cold":
+        # Withheld items are the candidates: what the users did with them is neither known nor masked.
+        catalog = store.read(spark, "catalog", Receipts(context.workspace).required("ingest").writes["catalog"])
+        events = events.join(catalog.where("cold").select("item_id"), "item_id", "left_anti")
+    pairs = events.select("user_id", "item_id", "split").distinct().join(index, "item_id")
+
+    def indices(splits: list[str]) -> F.Column:
+        chosen = F.when(F.col("split").isin(*splits), F.col("item_index")) if splits else F.lit(None).cast("int")
+        return F.sort_array(F.collect_set(chosen))
+
+    active = pairs.groupBy("user_id").agg(
+        indices(list(settings.history_splits)).alias("history"), indices(list(settings.seen_splits)).alias("seen")
+    )
+    everybody = (
+        store.read(spark, "users", reads["users"])
+        .select("user_id")
+        .union(store.read(spark, "interactions", reads["interactions"]).select("user_id"))
+    )
+    nothing = F.array().cast("array<int>")
+    rows = everybody.distinct().join(active, "user_id", "left")
+    rows = rows.withColumn("history", F.coalesce("history", nothing)).withColumn("seen", F.coalesce("seen", nothing))
+    tasks = max(spark.sparkContext.defaultParallelism, 1)
+    return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("user_id")
+
+
+# On the workers --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a task needs to know; vectors are found on disk, never pickled."""
+
+    model: Path
+    tensors: Path
+    date: datetime.date
+    settings: ScoreSettings
+
+
+class _Scorer:
+    """The model and the memory-mapped item vectors of this process."""
+
+    def __init__(self, task: _Task) -> None:
+        self.settings = task.settings
+        self.model = load_model(task.model)
+        load = functools.partial(np.load, mmap_mode="c")  # copy-on-write: torch wants writable arrays
+        self.target_ND = torch.from_numpy(load(task.model / "target.npy"))
+        self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
+        self.bias_N = torch.from_numpy(load(task.model / "bias.npy"))
+        self.allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
+        with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
+            self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
+        manifest = load_manifest(task.tensors)
+        assert manifest is not None
+        self.items = open_items(manifest)
+
+    @torch.inference_mode()
+    def score(
+        self, user_ids: pa.Array, histories: list[np.ndarray], seen: list[np.ndarray], date: datetime.date
+    ) -> pa.RecordBatch:
+        """Return recommendation rows, best first for each user in turn."""
+        user_UD = user_vectors(self.model, self.history_ND, histories)
+        best = top_k(
+            user_UD,
+            self.target_ND,
+            self.bias_N,
+            self.settings.top_k,
+            allowed_N=self.allowed_N,
+            masked=seen,
+            block_items=self.settings.block_items,
+        )
+        row, place = np.nonzero(best.items_UK != PAD)
+        item_R = best.items_UK[row, place]
+        columns = [
+            pa.array(np.full(len(row), np.datetime64(date, "D")), pa.date32()),
+            user_ids.take(pa.array(row)),
+            pa.array((place + 1).astype(np.int32)),
+            self.item_ids.take(pa.array(item_R)),
+            pa.array(best.scores_UK[row, place]),
+            self._reasons(user_UD, best, row, place),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
+
+    def _reasons(self, user_UD: torch.Tensor, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
+        """Explain the first ranks of each user; the map of the others stays empty."""
+        explained = place < self.settings.reasons
+        counts = np.zeros(len(row), np.int32)
+        names: list[np.ndarray] = []
+        values: list[np.ndarray] = []
+        for start in range(0, len(user_UD), REASON_USERS):
+            chosen = np.flatnonzero(explained & (row >= start) & (row < start + REASON_USERS))
+            if not len(chosen):
+                continue
+            wanted, position = np.unique(best.items_UK[row[chosen], place[chosen]], return_inverse=True)
+            batch = gather_items(self.items, wanted)
+            reasons = Reasons(self.model, batch)
+            shares_RP = reasons.shares(user_UD[torch.from_numpy(row[chosen])], torch.from_numpy(position))
+            has_SP = [batch.present_SM.numpy()]
+            if reasons.players[-1] == BEHAVIOUR:
+                has_SP.append(batch.known_S.numpy()[:, None])
+            has_RP = np.concatenate(has_SP, axis=1)[position]  # a player that is not there has no share to name
+            counts[chosen] = has_RP.sum(1)
+            names.append(np.array(reasons.players)[np.nonzero(has_RP)[1]])
+            values.append(shares_RP[has_RP])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        keys = pa.array(np.concatenate(names) if names else [], pa.string())
+        return pa.MapArray.from_arrays(
+            pa.array(offsets), keys, pa.array(np.concatenate(values) if values else [], pa.float32())
+        )
+
+
+_SCORERS: dict[Path, _Scorer] = {}
+"""One scorer a worker process: Spark reuses processes for the tasks of a stage."""
+
+
+def _score_partition(task: _Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Score one partition of (user_id, history, seen)."""
+    context = TaskContext.get()
+    torch.set_num_threads(max(1, context.cpus() if context else 1))
+    for batch in batches:
+        if task.model not in _SCORERS:
+            _SCORERS.clear()
+            _SCORERS[task.model] = _Scorer(task)
+        for start in range(0, batch.num_rows, task.settings.block_users):
+            part = batch.slice(start, task.settings.block_users)
+            yield _SCORERS[task.model].score(part.column(0), _lists(part.column(1)), _lists(part.column(2)), task.date)
+
+
+def _lists(column: pa.ListArray) -> list[np.ndarray]:
+    """Return each list as int64 values, views of one buffer."""
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = column.offsets.to_numpy()
+    return np.split(flat, offsets[1:-1] - offsets[0]) if len(column) else []
