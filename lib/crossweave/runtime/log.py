@@ -28,7 +28,7 @@ class JsonLines(logging.Formatter):
 
 def open_log(path: Path) -> logging.Handler:
     """Send the package's log to a file; returns the handler for `close_log`."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(JsonLines())
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)

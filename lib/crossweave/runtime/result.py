@@ -83,7 +83,7 @@ class RunResult:
     def write(self) -> None:
         """Write the file so that a reader sees the old or the new one."""
         temporary = self.path.with_suffix(".json.new")
-        with temporary.open("w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             json.dump(self.as_json(), stream, indent=2, ensure_ascii=False)
             stream.write("\n")
             stream.flush()

@@ -29,11 +29,15 @@ Stage = Callable[["StageContext", StageRecord], None]
 class StageContext:
     """What a stage is given: the settings, the run's date and folder, and Spark on first use."""
 
-    def __init__(self, settings: Settings, run_id: str, date: datetime.date, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, job: str, run_id: str, date: datetime.date, folder: Path, records: list[StageRecord]
+    ) -> None:
         self.settings = settings
+        self.job = job
         self.run_id = run_id
         self.date = date
         self.folder = folder
+        self.records = records  # of the stages that this run has done so far, for the report
         self.workspace = Path(settings.workspace).resolve()
 
     @property
@@ -54,8 +58,8 @@ class Run:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
         self.folder = workspace / "runs" / self.run_id
-        self.context = StageContext(settings, self.run_id, date, self.folder)
         self.result = RunResult(self.folder, self.run_id, job, date)
+        self.context = StageContext(settings, job, self.run_id, date, self.folder, self.result.stages)
 
     def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
         """Run the stages; errors end up in the result, never in a traceback on the caller's screen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from crossweave.config import Settings
@@ -21,6 +21,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     if running is not None:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()  # spark-submit's JVM knows the master; until it is asked, SparkConf is empty
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)
     cores = os.cpu_count() or 1

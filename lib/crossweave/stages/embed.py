@@ -21,7 +21,7 @@ from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.batching import encode_values
-from crossweave.errors import BudgetExceededError, SettingsError
+from crossweave.errors import BudgetExceededError, ReconciliationError, SettingsError
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
@@ -73,7 +73,7 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     details: dict[str, object] = {}
     over_budget: list[str] = []
     for name, encoder in encoders.items():
-        work = _Modality(context, store, name, encoder, catalog)
+        work = _Modality(context, store, name, encoder, catalog, bool(ingest.details["repeated_ids"]))
         work.run()
         record.ledgers[name] = work.ledger
         record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
@@ -98,11 +98,18 @@ class _Modality:
     """One modality's share of the stage."""
 
     def __init__(
-        self, context: StageContext, store: TableStore, name: str, encoder: Encoder, catalog: DataFrame
+        self,
+        context: StageContext,
+        store: TableStore,
+        name: str,
+        encoder: Encoder,
+        catalog: DataFrame,
+        repeated_ids: bool,
     ) -> None:
         self.context, self.settings, self.store = context, context.settings, store
         self.name, self.encoder = name, encoder
         self.table = feature_table(name, encoder.fingerprint)
+        self.repeated_ids = repeated_ids
         self.spark: SparkSession = context.spark
         # One row an item that has this modality: the unit of the ledger.
         self.cells = catalog.select("item_id", F.try_element_at("hashes", F.lit(name))["content"].alias("content_hash"))
@@ -146,6 +153,8 @@ class _Modality:
             "content_hash", value.alias("value"), content_hash(modality.kind, value).alias("actual")
         )
         rows = rows.where("actual = content_hash").select("content_hash", "value")
+        if self.repeated_ids:  # two rows of one id may hold the same content
+            rows = rows.dropDuplicates(["content_hash"])
         folder = self.store.fresh_folder(self.table)
         task = _Task(self.encoder, folder, self.context.date, self.settings.embed.device)
         progress = self.context.progress(f"embed {self.name}", count, "contents")
@@ -163,6 +172,9 @@ class _Modality:
                 properties=self._properties(),
                 expected_rows=sum(r["rows"] for r in files["vectors"]),
             )
+        done = sum(r["rows"] for r in written)
+        if done > count:
+            raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
         self.writes[self.table] = base.version
         schema = from_arrow_schema(FAILURES)
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]

@@ -85,7 +85,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
             "item": "integer" if inputs.items.is_integer(settings.inputs.items.id) else "string",
             "user": "integer" if inputs.interactions.is_integer(settings.inputs.interactions.user) else "string",
         },
-        "source_rows": {"items": inputs.items.rows, "interactions": inputs.interactions.rows},
+        "repeated_ids": night.ledgers["items"].quarantined.get("duplicate_id", 0),
     }
     receipts.publish(
         Receipt(STAGE, fingerprint, context.run_id, {}, record.writes, record.total.rows_in, details=details)

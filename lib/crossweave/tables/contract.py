@@ -90,7 +90,7 @@ def _list_files(name: str, path: Path) -> list[Path]:
     files = sorted(
         file
         for file in path.rglob("*.parquet")
-        if not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
+        if file.is_file() and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
     )
     if not files:
         raise InputContractError(f"the {name} table {path} holds no .parquet file", f"check inputs.{name}.path")

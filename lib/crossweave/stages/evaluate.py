@@ -1,0 +1,337 @@
+"""Evaluate: judges the recommendations by full ranking and writes the report."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.config import Settings, settings_yaml
+from crossweave.errors import InputContractError, SettingsError
+from crossweave.evaluation.judge import Judged, judge
+from crossweave.evaluation.metrics import Relevance
+from crossweave.evaluation.report import render_report
+from crossweave.evaluation.report_content import (
+    HeadlineMetric,
+    HistoryItem,
+    MetricRow,
+    QuarantineRow,
+    Reason,
+    RecommendedItem,
+    ReportContent,
+    RunSummary,
+    SliceRow,
+    StageRow,
+    UserCard,
+)
+from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.run import StageContext
+from crossweave.scoring.topk import PAD, top_k
+from crossweave.tables.contract import preflight
+from crossweave.tables.files import digest, read_json, write_atomically
+from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.schema import METRICS
+from crossweave.tables.store import TableStore
+
+STAGE = "evaluate"
+CODE_VERSION = 1
+HEADLINE = ("ndcg", "recall", "coverage")
+HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
+PROTOCOLS = {
+    "warm": "Every user with test rows; all items but the user's own train and validation items are ranked.",
+    "cold": "Every user with rows on withheld items; only the withheld items are ranked.",
+}
+PACKAGES = ("crossweave", "pyspark", "torch", "transformers", "petastorm", "horovod", "pyarrow", "deltalake")
+
+
+def check_evaluation(settings: Settings) -> None:
+    """Raise SettingsError where metrics are asked for below the lists' end."""
+    if max(settings.evaluate.ks) > settings.score.top_k:
+        raise SettingsError(
+            f"evaluate.ks asks for K={max(settings.evaluate.ks)}, but lists end at score.top_k={settings.score.top_k}",
+            "raise score.top_k or drop that K",
+        )
+
+
+def evaluate(context: StageContext, record: StageRecord) -> None:
+    """Compute the metrics of the last score stage and write `report.html` into the run's folder.
+
+    Appends to the table metrics.
+    """
+    settings = context.settings
+    check_evaluation(settings)
+    receipts = Receipts(context.workspace)
+    ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
+    names = ("catalog", "interactions")
+    record.reads = {name: ingest.writes[name] for name in names} | tensors.writes | scored.writes
+    fingerprint = digest(
+        {
+            "code": CODE_VERSION,
+            "reads": record.reads,
+            "settings": settings.evaluate.model_dump(),
+            "date": context.date.isoformat(),
+            "model": trained.fingerprint,
+            "seed": settings.seed,
+        }
+    )
+    last = receipts.latest(STAGE)
+    if last is not None and last.fingerprint == fingerprint and Path(last.details["report"]).is_file():
+        record.nothing_to_do(last.rows, record.reads, f"report {last.details['report']}")
+        return
+    work = _Evaluation(context, record.reads, scored.details["protocol"])
+    metrics, slices = work.judge()
+    record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
+    record.writes = {"metrics": work.store_metrics(metrics, slices, fingerprint)}
+    record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
+    record.metrics |= {f"popularity.{row.metric}@{row.k}": row.baseline or 0.0 for row in metrics}
+    curves = read_json(context.workspace / "models" / trained.details["folder"] / "model.json")["curves"]
+    path = context.folder / "report.html"
+    write_atomically(path, render_report(work.content(metrics, slices, curves)))
+    shown = ", ".join(f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in work.headline(metrics))
+    record.note = f"{shown}\n  report: {path}"
+    receipts.publish(
+        Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, {"report": str(path)})
+    )
+
+
+class _Evaluation:
+    """One evaluation: the tables it reads, the users it judges, the report it fills."""
+
+    def __init__(self, context: StageContext, reads: dict[str, int], protocol: str) -> None:
+        self.context, self.settings, self.protocol = context, context.settings, protocol
+        self.spark = context.spark
+        self.store = TableStore(context.workspace / "tables")
+        self.reads = reads
+        self.index = self.store.read(self.spark, "item_index", reads["item_index"])
+        catalog = self.store.read(self.spark, "catalog", reads["catalog"]).where("status = 'active'")
+        self.known = catalog.join(self.index, "item_id")
+        columns = ("item_index", "item_id", "title", "cold", F.map_keys("hashes").alias("has"))
+        self.items = self.known.select(*columns).orderBy("item_index").toPandas()
+        self.events = self._events()
+        self.users_in = 0
+        self.users: list[str] = []
+        self.data: Judged | None = None
+
+    def _events(self) -> DataFrame:
+        """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
+        events = self.store.read(self.spark, "interactions", self.reads["interactions"])
+        return (
+            events.join(self.known.select("item_id", "item_index", "cold"), "item_id")
+            .groupBy("user_id", "item_index", "split", "cold")
+            .agg(F.max("event_time").alias("event_time"))
+        )
+
+    def judge(self) -> tuple[list[MetricRow], list[SliceRow]]:
+        """Judge the lists of every user that has something relevant."""
+        trained = F.col("split") == "train"
+        if self.protocol == "cold":
+            relevant, seen, trained = F.col("cold"), F.lit(False), trained & ~F.col("cold")
+        else:
+            relevant, seen = F.col("split") == "test", F.col("split").isin(*self.settings.score.seen_splits)
+        pick = lambda rule: F.sort_array(F.collect_set(F.when(rule, F.col("item_index"))))  # noqa: E731
+        by_user = self.events.groupBy("user_id").agg(
+            pick(relevant).alias("relevant"), pick(seen).alias("seen"), F.count_if(trained).alias("history")
+        )
+        lists = self._lists()
+        everybody = by_user.join(lists, "user_id", "full_outer")
+        self.users_in = everybody.count()
+        judged = everybody.where(F.size("relevant") > 0).orderBy("user_id").toPandas()
+        if judged.empty:
+            raise InputContractError(
+                f"no user has a relevant item under the {self.protocol} protocol, so there is nothing to judge by",
+                "check split.method, the split column and the quarantine",
+            )
+        self.users = judged["user_id"].tolist()
+        popularity = self.events.where(trained).groupBy("item_index").count().toPandas()
+        popularity_N = np.zeros(len(self.items))
+        popularity_N[popularity["item_index"]] = popularity["count"]
+        modalities = len(self.settings.modalities)
+        candidates_N = self.items["cold"].to_numpy(bool) if self.protocol == "cold" else np.ones(len(self.items), bool)
+        width = self.settings.score.top_k
+        self.data = Judged(
+            recommended_UK=_padded(judged["recommended"], width),
+            baseline_UK=_by_popularity(popularity_N, candidates_N, judged["seen"], width),
+            relevance=Relevance.from_lists(judged["relevant"]),
+            history_U=judged["history"].to_numpy(np.int64),
+            popularity_N=popularity_N,
+            candidates_N=candidates_N,
+            missing_N=modalities - self.items["has"].map(len).to_numpy(np.int64),
+        )
+        evaluate = self.settings.evaluate
+        return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+
+    def _lists(self) -> DataFrame:
+        recommendations = self.store.read(self.spark, "recommendations", self.reads["recommendations"])
+        ranked = recommendations.join(self.index, "item_id").groupBy("user_id")
+        return ranked.agg(F.sort_array(F.collect_list(F.struct("rank", "item_index"))).alias("_")).select(
+            "user_id", F.col("_.item_index").alias("recommended")
+        )
+
+    def store_metrics(self, metrics: list[MetricRow], slices: list[SliceRow], fingerprint: str) -> int:
+        """Append the figures to the table metrics; returns its version."""
+        date = self.context.date
+        rows: list[tuple[Any, ...]] = [(date, m.metric, m.k, m.slice, m.value, m.low, m.high, m.users) for m in metrics]
+        rows += [(date, f"popularity.{m.metric}", m.k, m.slice, m.baseline, None, None, m.users) for m in metrics]
+        for s in slices:
+            metric, k = s.metric.split("@")
+            rows.append((date, metric, int(k), f"{s.family}: {s.slice}", s.value, None, None, s.n))
+        head = self.store.snapshot("metrics")
+        if head is not None and self.store.has_committed("metrics", fingerprint):
+            return head.version
+        folder = self.store.fresh_folder("metrics")
+        folder.mkdir(parents=True)
+        columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), METRICS.types, strict=True)]
+        pq.write_table(pa.table(columns, schema=METRICS), folder / "part-0.parquet")
+        base = head.version if head else None
+        files = [folder / "part-0.parquet"]
+        return self.store.commit("metrics", files, "append", base=base, once=fingerprint).version
+
+    # The report ------------------------------------------------------------------------------------------------
+
+    def headline(self, metrics: list[MetricRow]) -> list[HeadlineMetric]:
+        """Return the figures of the summary, at the K nearest to 20."""
+        k = min(self.settings.evaluate.ks, key=lambda value: abs(value - 20))
+        return [
+            HeadlineMetric(f"{row.metric}@{row.k}", row.value, row.low, row.high, row.baseline)
+            for name in HEADLINE
+            for row in metrics
+            if row.metric == name and row.k == k
+        ]
+
+    def content(
+        self, metrics: list[MetricRow], slices: list[SliceRow], curves: dict[str, list[list[float]]]
+    ) -> ReportContent:
+        """Fill the report."""
+        context = self.context
+        versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        return ReportContent(
+            run=RunSummary(
+                run_id=context.run_id,
+                date=context.date.isoformat(),
+                job=context.job,
+                protocol=PROTOCOLS[self.protocol],
+                status="done",
+                versions=versions,
+                headline=self.headline(metrics),
+            ),
+            stages=[_stage_row(record) for record in context.records],
+            curves={name: [(x, y) for x, y in points] for name, points in curves.items()},
+            metrics=metrics,
+            slices=slices,
+            quarantine=self._quarantine(),
+            cards=self._cards(),
+            settings=settings_yaml(self.settings),
+        )
+
+    def _quarantine(self) -> list[QuarantineRow]:
+        rows = self.store.read(self.spark, "quarantine")
+        rows = rows.dropDuplicates(["stage", "modality", "reason", "item_id", "user_id", "detail"])
+        groups = rows.groupBy("stage", F.coalesce("modality", "entity").alias("modality"), "reason").agg(
+            F.count("*").alias("count"), F.min(F.struct("item_id", "detail")).alias("example")
+        )
+        return [
+            QuarantineRow(
+                r["stage"],
+                r["modality"],
+                r["reason"],
+                r["count"],
+                r["example"]["detail"],
+                r["example"]["item_id"] or "",
+            )
+            for r in groups.orderBy("stage", "modality", "reason").collect()
+        ]
+
+    def _cards(self) -> list[UserCard]:
+        """Show some users, drawn by the seed; they are numbered, their ids stay inside."""
+        assert self.data is not None
+        wanted = min(self.settings.evaluate.sample_users, len(self.users))
+        if wanted == 0:
+            return []
+        with_history = np.flatnonzero(self.data.history_U > 0)
+        pool = with_history if len(with_history) >= wanted else np.arange(len(self.users))
+        chosen = np.random.default_rng(self.settings.seed).choice(pool, wanted, replace=False)
+        ids = [self.users[i] for i in chosen]
+        recommendations = self.store.read(self.spark, "recommendations", self.reads["recommendations"])
+        top = recommendations.where(F.col("user_id").isin(ids) & (F.col("rank") <= RECOMMENDED_ON_CARD))
+        listed = top.join(self.index, "item_id").orderBy("user_id", "rank").toPandas()
+        past = self.events.where(F.col("user_id").isin(ids) & (F.col("split") == "train"))
+        history = past.orderBy(F.desc_nulls_last("event_time"), "item_index").toPandas()
+        shown = {u: history.loc[history["user_id"] == u, "item_index"].tolist()[:HISTORY_ON_CARD] for u in ids}
+        needed = set(listed["item_index"]) | {item for items in shown.values() for item in items}
+        pictures = self._pictures(sorted(needed))
+        title = lambda index: self.items["title"].iat[index] or self.items["item_id"].iat[index]  # noqa: E731
+        cards = []
+        for number, (row, user) in enumerate(zip(chosen, ids, strict=True), start=1):
+            start, stop = self.data.relevance.indptr[row : row + 2]
+            relevant = set(self.data.relevance.indices[start:stop].tolist())
+            cards.append(
+                UserCard(
+                    f"User {number} · {int(self.data.history_U[row])} training items, {len(relevant)} held out",
+                    [HistoryItem(title(i), pictures.get(i)) for i in shown[user]],
+                    [
+                        RecommendedItem(
+                            int(r.rank),
+                            title(r.item_index),
+                            pictures.get(r.item_index),
+                            float(r.score),
+                            [Reason(name, share) for name, share in dict(r.reasons).items()],
+                            r.item_index in relevant,
+                        )
+                        for r in listed[listed["user_id"] == user].itertuples()
+                    ],
+                )
+            )
+        return cards
+
+    def _pictures(self, item_indices: list[int]) -> dict[int, bytes]:
+        """Read the pictures of a few items from the input table."""
+        images = [m.columns[0] for m in self.settings.modalities.values() if m.kind == "image"]
+        if not images or not item_indices:
+            return {}
+        ids = {self.items["item_id"].iat[i]: i for i in item_indices}
+        items = self.settings.inputs.items
+        source = self.spark.read.parquet(*[str(f) for f in preflight("items", items.path, {}).files])
+        item_id = F.col(items.id).cast("string")
+        rows = source.where(item_id.isin(list(ids))).select(item_id.alias("id"), F.col(images[0]).alias("picture"))
+        return {ids[r["id"]]: bytes(r["picture"]) for r in rows.collect() if r["picture"]}
+
+
+def _stage_row(record: StageRecord) -> StageRow:
+    total = record.total
+    counted = bool(record.ledgers)
+    return StageRow(
+        record.name,
+        record.seconds,
+        total.rows_in if counted else None,
+        total.rows_out if counted else None,
+        total.skipped,
+        total.quarantined,
+        "nothing to do" if record.noop else "",
+    )
+
+
+def _padded(lists: pd.Series, width: int) -> np.ndarray:
+    """Return lists as int64 [U, width]; a missing list is empty."""
+    padded = np.full((len(lists), width), PAD, np.int64)
+    for row, items in enumerate(lists):
+        if items is not None:
+            padded[row, : len(items)] = items
+    return padded
+
+
+def _by_popularity(popularity_N: np.ndarray, candidates_N: np.ndarray, seen: pd.Series, k: int) -> np.ndarray:
+    """Rank the candidates by training interactions with the same kernel and the same masks."""
+    one_U1 = torch.ones(len(seen), 1)
+    item_N1 = torch.from_numpy(popularity_N.astype(np.float32))[:, None]
+    masked = [np.asarray(items, np.int64) for items in seen]
+    best = top_k(one_U1, item_N1, torch.zeros(len(item_N1)), k, allowed_N=torch.from_numpy(candidates_N), masked=masked)
+    return best.items_UK

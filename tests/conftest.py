@@ -1,0 +1,97 @@
+"""What all tests share: one local Spark session, settings with a workspace of their own, and a clean process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from crossweave.config import Settings, load_settings
+from crossweave.runtime.session import open_session
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONF = REPOSITORY / "conf"
+SPARK_OPTIONS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+}
+
+# Workers and child processes inherit the environment; it is set before anything can start one.
+warnings.filterwarnings("ignore", category=FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API
+os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::DeprecationWarning"
+os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY / "lib"), os.environ.get("PYTHONPATH")]))
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is left in the temporary folder (memory-mapped arrays of the host, for one) among pytest's own."""
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    yield
+    tempfile.tempdir = before[0]
+    if before[1] is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = before[1]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one session of all tests: local[2], loopback, UTC, opened by the code that the jobs use.
+
+    A test that runs a stage or a job in this process should ask for this fixture, so that the stage finds it.
+    """
+    folder = tmp_path_factory.mktemp("spark")
+    options = SPARK_OPTIONS | {"spark.local.dir": str(folder), "spark.sql.warehouse.dir": str(folder / "warehouse")}
+    words = [word for key, value in options.items() for word in ("--conf", f"{key}={value}")]
+    log4j = f"-Dlog4j2.configurationFile=file:{CONF / 'spark' / 'log4j2.properties'}"
+    words += ["--master", "local[2]", "--driver-memory", "2g", "--driver-java-options", log4j, "pyspark-shell"]
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(words)
+    SparkContext._ensure_initialized()  # from here on SparkConf knows the master, as it does under spark-submit
+    del os.environ["PYSPARK_SUBMIT_ARGS"]
+    session = open_session(load_settings([CONF / "local.yaml"], ["spark.shuffle_partitions=4"]), "crossweave-tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> MakeSettings:
+    """Return a function that loads settings with a workspace of the test's own.
+
+    `make_settings()` is conf/local.yaml; words name other conf files, pairs are those of --set, with two underscores
+    for a dot: `make_settings("movies.yaml", train__ranks=1, inputs__root="/data")`.
+    """
+
+    def make(*files: str | Path, **pairs: Any) -> Settings:
+        named = {key.replace("__", "."): value for key, value in pairs.items()}
+        values = {"workspace": str(tmp_path / "ws"), "spark.shuffle_partitions": 4} | named
+        chosen = [CONF / file for file in files or ("local.yaml",)]
+        return load_settings(chosen, [f"{key}={json.dumps(value)}" for key, value in values.items()])
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _clean_process() -> Iterator[None]:
+    """Undo what a run in this process changes: the signal handler and the package's logger."""
+    handler, logger = signal.getsignal(signal.SIGTERM), logging.getLogger("crossweave")
+    state = logger.propagate, logger.level
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    logger.propagate, logger.level = state
