@@ -8,13 +8,18 @@ Vectors and sequences are raw little-endian bytes: a row group becomes an array 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from petastorm.codecs import ScalarCodec
 from petastorm.unischema import Unischema, UnischemaField
 from pyspark.sql.types import BinaryType, BooleanType, FloatType, IntegerType
 
-SEQUENCE_FIELDS = {"items": np.dtype("<i4"), "weights": np.dtype("<f4"), "times": np.dtype("<i8")}
+SEQUENCE_FIELDS: dict[str, np.dtype[Any]] = {
+    "items": np.dtype("<i4"),
+    "weights": np.dtype("<f4"),
+    "times": np.dtype("<i8"),
+}
 """Parallel arrays of a sequence, oldest first: item index, weight, seconds since 1970 (-1: unknown)."""
 
 SEQUENCES = Unischema(

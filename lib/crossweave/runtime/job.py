@@ -37,7 +37,7 @@ def run_job(
         if check is not None:
             check(settings)
     except CrossweaveError as error:
-        return _refuse(error, say)
+        return refuse(error, say)
     signal.signal(signal.SIGTERM, _stop)
     chosen = stages if isinstance(stages, list) else stages(settings)
     run = Run(job, settings, date)
@@ -88,7 +88,8 @@ def _conclude(result: RunResult, folder: Path, say: Say) -> None:
     say(f"record: {folder / 'run_result.json'}")
 
 
-def _refuse(error: CrossweaveError, say: Say) -> int:
+def refuse(error: CrossweaveError, say: Say) -> int:
+    """Say why a job cannot start; returns its exit code."""
     say(f"failed (exit {error.exit_code}): {error.message}")
     if error.hint:
         say(f"what to do: {error.hint}")

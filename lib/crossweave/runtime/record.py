@@ -39,6 +39,15 @@ class Ledger:
         )
 
 
+@dataclass(frozen=True)
+class PlanLine:
+    """What a stage would do if it were run now."""
+
+    stage: str
+    runs: bool
+    what: str
+
+
 @dataclass
 class StageRecord:
     """What one stage of a run did; it becomes an entry of `run_result.json`."""

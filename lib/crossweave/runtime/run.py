@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -108,6 +109,7 @@ class Run:
             stream.truncate(0)
             stream.write(self.run_id)
             stream.flush()
+            shutil.rmtree(self.context.workspace / "staging", ignore_errors=True)  # a killed run's intermediates
             yield  # the kernel releases the lock when the process ends, however it ends
 
     def _point_latest(self) -> None:

@@ -43,6 +43,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.embed.batch_rows),
         "spark.python.worker.reuse": "true",
+        # The v2 committer may leave a file of a dead attempt beside that of its successor.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "1",
     }
     for key, value in fixed.items():
         builder = builder.config(key, value)

@@ -7,7 +7,7 @@ and encoder fingerprint, or known to fail under it; encoded = wanted − have.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.batching import encode_values
 from crossweave.errors import BudgetExceededError, ReconciliationError, SettingsError
-from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.tables.content import content_hash, content_value
@@ -94,6 +94,27 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     )
 
 
+def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
+    """Say how many contents each modality would encode; `changed` counts what an ingest before it would bring.
+
+    Exact where nothing changed; else an upper bound, since equal contents are encoded once.
+    """
+    receipts, encoders = Receipts(context.workspace), build_encoders(context.settings)
+    ingest = receipts.latest("ingest")
+    store = TableStore(context.workspace / "tables")
+    lines = []
+    for name, encoder in encoders.items():
+        count = 0
+        if ingest is not None:
+            catalog = store.read(context.spark, "catalog", ingest.writes["catalog"]).where("status = 'active'")
+            count = _Modality(context, store, name, encoder, catalog, False).count_wanted()
+        bound = "" if changed is None else "at most "
+        total = count + (changed or {}).get(name, 0)
+        what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name} ({encoder.dim} numbers each)"
+        lines.append(PlanLine(f"{STAGE} {name}", total > 0, what))
+    return lines
+
+
 class _Modality:
     """One modality's share of the stage."""
 
@@ -129,6 +150,10 @@ class _Modality:
             self._settle(wanted, count, failures)
         finally:
             wanted.unpersist()
+
+    def count_wanted(self) -> int:
+        """Count the contents that have no vector yet."""
+        return self._wanted().count()
 
     def _wanted(self) -> DataFrame:
         """Return the contents to encode, each with the first item that has it: content_hash, item_id."""
@@ -285,7 +310,7 @@ _LOADED: dict[str, Encoder] = {}
 """Encoders loaded in this worker process, by fingerprint: Spark reuses processes, a model is loaded once in each."""
 
 
-def _encode_partition(task: _Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _encode_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Encode one partition of (content_hash, value) and return which files hold the result."""
     writer = FeatureWriter(task.folder, task.encoder.dim, task.date)
     for batch in batches:

@@ -70,22 +70,11 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     settings = context.settings
     check_evaluation(settings)
     receipts = Receipts(context.workspace)
-    ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
-    names = ("catalog", "interactions")
-    record.reads = {name: ingest.writes[name] for name in names} | tensors.writes | scored.writes
-    fingerprint = digest(
-        {
-            "code": CODE_VERSION,
-            "reads": record.reads,
-            "settings": settings.evaluate.model_dump(),
-            "date": context.date.isoformat(),
-            "model": trained.fingerprint,
-            "seed": settings.seed,
-        }
-    )
+    trained, scored = receipts.required("train"), receipts.required("score")
+    record.reads, fingerprint = _inputs(context)
     last = receipts.latest(STAGE)
-    if last is not None and last.fingerprint == fingerprint and Path(last.details["report"]).is_file():
-        record.nothing_to_do(last.rows, record.reads, f"report {last.details['report']}")
+    if last is not None and is_current(context):
+        record.nothing_to_do(last.rows, record.reads, last.details["summary"])
         return
     work = _Evaluation(context, record.reads, scored.details["protocol"])
     metrics, slices = work.judge()
@@ -98,9 +87,30 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     write_atomically(path, render_report(work.content(metrics, slices, curves)))
     shown = ", ".join(f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in work.headline(metrics))
     record.note = f"{shown}\n  report: {path}"
-    receipts.publish(
-        Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, {"report": str(path)})
-    )
+    details = {"report": str(path), "summary": record.note}
+    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details))
+
+
+def is_current(context: StageContext) -> bool:
+    """Say whether tonight's recommendations are judged, and the report is still there."""
+    last = Receipts(context.workspace).latest(STAGE)
+    return last is not None and last.fingerprint == _inputs(context)[1] and Path(last.details["report"]).is_file()
+
+
+def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
+    """Return the table versions to read and the fingerprint of all that decides the result."""
+    settings, receipts = context.settings, Receipts(context.workspace)
+    ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")} | tensors.writes | scored.writes
+    facts = {
+        "code": CODE_VERSION,
+        "reads": reads,
+        "settings": settings.evaluate.model_dump(),
+        "date": context.date.isoformat(),
+        "model": trained.fingerprint,
+        "seed": settings.seed,
+    }
+    return reads, digest(facts)
 
 
 class _Evaluation:
@@ -268,7 +278,10 @@ class _Evaluation:
         shown = {u: history.loc[history["user_id"] == u, "item_index"].tolist()[:HISTORY_ON_CARD] for u in ids}
         needed = set(listed["item_index"]) | {item for items in shown.values() for item in items}
         pictures = self._pictures(sorted(needed))
-        title = lambda index: self.items["title"].iat[index] or self.items["item_id"].iat[index]  # noqa: E731
+        titles = [
+            str(name) if name else str(item)
+            for name, item in zip(self.items["title"], self.items["item_id"], strict=True)
+        ]
         cards = []
         for number, (row, user) in enumerate(zip(chosen, ids, strict=True), start=1):
             start, stop = self.data.relevance.indptr[row : row + 2]
@@ -276,11 +289,11 @@ class _Evaluation:
             cards.append(
                 UserCard(
                     f"User {number} · {int(self.data.history_U[row])} training items, {len(relevant)} held out",
-                    [HistoryItem(title(i), pictures.get(i)) for i in shown[user]],
+                    [HistoryItem(titles[i], pictures.get(i)) for i in shown[user]],
                     [
                         RecommendedItem(
                             int(r.rank),
-                            title(r.item_index),
+                            titles[r.item_index],
                             pictures.get(r.item_index),
                             float(r.score),
                             [Reason(name, share) for name, share in dict(r.reasons).items()],

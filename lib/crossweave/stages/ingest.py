@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from crossweave.config import Settings
 from crossweave.errors import ReconciliationError
-from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
 from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME, ColumnType, InputTable, preflight
@@ -41,9 +41,14 @@ class Inputs:
     users: InputTable | None
 
     @property
+    def tables(self) -> list[InputTable]:
+        """All of them."""
+        return [table for table in (self.items, self.interactions, self.users) if table is not None]
+
+    @property
     def rows(self) -> int:
         """Rows of all tables."""
-        return self.items.rows + self.interactions.rows + (self.users.rows if self.users else 0)
+        return sum(table.rows for table in self.tables)
 
 
 def ingest_catalog(context: StageContext, record: StageRecord) -> None:
@@ -92,6 +97,24 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     )
 
 
+def plan_ingest(context: StageContext) -> tuple[PlanLine, dict[str, int] | None]:
+    """Say what ingest would read, and how many contents of each modality it would find new or changed.
+
+    Reads footers, and where files changed hashes every payload; writes nothing.
+    """
+    inputs = check_inputs(context.settings)
+    previous = Receipts(context.workspace).latest(STAGE)
+    if previous is not None and previous.fingerprint == _fingerprint(context.settings, inputs):
+        return PlanLine(STAGE, False, "the input files are those of the last run"), None
+    night = _Night(
+        context, TableStore(context.workspace / "tables"), inputs, previous, context.workspace / "staging" / "plan"
+    )
+    changed = night.count_changed()
+    size = sum(file.stat().st_size for table in inputs.tables for file in table.files)
+    files = sum(len(table.files) for table in inputs.tables)
+    return PlanLine(STAGE, True, f"{inputs.rows:,} rows in {files:,} files ({size / 1e6:,.1f} MB)"), changed
+
+
 def check_inputs(settings: Settings) -> Inputs:
     """Read every footer of the input tables; raises InputContractError naming file and column."""
     items, interactions, users = settings.inputs.items, settings.inputs.interactions, settings.inputs.users
@@ -117,7 +140,7 @@ def _fingerprint(settings: Settings, inputs: Inputs) -> str:
     return digest(
         {
             "code": CODE_VERSION,
-            "files": [table.fingerprint for table in (inputs.items, inputs.interactions, inputs.users) if table],
+            "files": [table.fingerprint for table in inputs.tables],
             "inputs": settings.inputs.model_dump(mode="json"),
             "split": settings.split.model_dump(mode="json", exclude={"protocol"}),
             "seed": settings.seed,
@@ -154,6 +177,20 @@ class _Night:
         """Compare the rows that were committed with those that were counted on the way."""
         if rows != self._expected[table]:
             raise ReconciliationError(f"table {table} got {rows} rows, {self._expected[table]} were counted")
+
+    def count_changed(self) -> dict[str, int]:
+        """Count by modality the contents whose change hash differs from the last catalog's."""
+        cells = self._scan(_source(self.spark, self.inputs.items), with_content=False).select(
+            "item_id", F.explode("cells").alias("modality", "cell")
+        )
+        cells = cells.where("not cell.empty").select("item_id", "modality", F.col("cell.change").alias("change"))
+        last = self._last_catalog()
+        if last is not None:
+            old = last.select("item_id", F.explode("hashes").alias("modality", "hashes"))
+            old = old.select("item_id", "modality", F.col("hashes.change").alias("change"))
+            cells = cells.join(old, ["item_id", "modality", "change"], "left_anti")
+        counts = {r["modality"]: r["count"] for r in cells.groupBy("modality").count().collect()}
+        return {name: counts.get(name, 0) for name in self.settings.modalities}
 
     def _stage(self, frame: DataFrame, name: str) -> DataFrame:
         """Write an intermediate result once, so that nothing is computed twice or differently."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +44,11 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     receipts = Receipts(context.workspace)
-    ingest, tensors, trained = (receipts.required(name) for name in ("ingest", "tensors", "train"))
-    reads = {name: ingest.writes[name] for name in ("interactions", "users")} | tensors.writes
-    fingerprint = digest(
-        {
-            "code": CODE_VERSION,
-            "model": trained.fingerprint,
-            "reads": reads,
-            "settings": settings.score.model_dump(mode="json"),
-            "date": context.date.isoformat(),
-        }
-    )
+    tensors, trained = receipts.required("tensors"), receipts.required("train")
+    reads, fingerprint = _inputs(context)
     record.reads = reads
     last = receipts.latest(STAGE)
-    if last is not None and last.fingerprint == fingerprint:
+    if last is not None and is_current(context):
         record.nothing_to_do(last.rows, reads, "this date's users are scored with this model")
         return
     manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
@@ -98,6 +89,26 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     )
 
 
+def is_current(context: StageContext) -> bool:
+    """Say whether this date's users are scored with tonight's model."""
+    last = Receipts(context.workspace).latest(STAGE)
+    return last is not None and last.fingerprint == _inputs(context)[1]
+
+
+def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
+    """Return the table versions to read and the fingerprint of all that decides the result."""
+    ingest, tensors, trained = (Receipts(context.workspace).required(n) for n in ("ingest", "tensors", "train"))
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")} | tensors.writes
+    facts = {
+        "code": CODE_VERSION,
+        "model": trained.fingerprint,
+        "reads": reads,
+        "settings": context.settings.score.model_dump(mode="json"),
+        "date": context.date.isoformat(),
+    }
+    return reads, digest(facts)
+
+
 def _write_item_vectors(
     context: StageContext, store: TableStore, manifest: Manifest, folder: Path, index_version: int
 ) -> None:
@@ -129,7 +140,7 @@ def _histories(context: StageContext, store: TableStore, reads: dict[str, int], 
     events = store.read(spark, "interactions", reads["interactions"])
     if protocol == "cold":
         # Withheld items are the candidates: what the users did with them is neither known nor masked.
-        catalog = store.read(spark, "catalog", Receipts(context.workspace).required("ingest").writes["catalog"])
+        catalog = store.read(spark, "catalog", reads["catalog"])
         events = events.join(catalog.where("cold").select("item_id"), "item_id", "left_anti")
     pairs = events.select("user_id", "item_id", "split").distinct().join(index, "item_id")
 
@@ -241,7 +252,7 @@ _SCORERS: dict[Path, _Scorer] = {}
 """One scorer a worker process: Spark reuses processes for the tasks of a stage."""
 
 
-def _score_partition(task: _Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _score_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Score one partition of (user_id, history, seen)."""
     context = TaskContext.get()
     torch.set_num_threads(max(1, context.cpus() if context else 1))

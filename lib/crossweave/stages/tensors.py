@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,26 +38,14 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     receipts = Receipts(context.workspace)
-    ingest, embed = receipts.required("ingest"), receipts.required("embed")
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")}
-    reads |= {feature["table"]: embed.writes[feature["table"]] for feature in embed.details.values()}
-    fingerprint = digest(
-        {
-            "code": CODE_VERSION,
-            "reads": reads,
-            "settings": settings.tensors.model_dump(),
-            "ranks": settings.train.ranks,
-            "protocol": settings.split.protocol,
-            "seed": settings.seed,
-        }
-    )
-    folder = context.workspace / "tensors" / fingerprint[:16]
+    reads, fingerprint = _inputs(context)
     record.reads = reads
     last = receipts.latest(STAGE)
-    if last is not None and last.fingerprint == fingerprint and load_manifest(folder) is not None:
+    if last is not None and is_current(context):
         record.nothing_to_do(last.rows, reads, "the tensors of these tables are there")
         return
-    work = _Tensors(context, reads, embed.details, folder, fingerprint)
+    folder = _folder(context, fingerprint)
+    work = _Tensors(context, reads, receipts.required("embed").details, folder, fingerprint)
     manifest = work.run()
     record.ledgers = work.ledgers
     record.check()
@@ -72,6 +60,40 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
     details = {"folder": folder.name, "protocol": settings.split.protocol}
     receipts.publish(Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details))
     _forget_old_sets(folder)
+
+
+def is_current(context: StageContext) -> bool:
+    """Say whether the tensors of tonight's tables and settings are there."""
+    last = Receipts(context.workspace).latest(STAGE)
+    fingerprint = _inputs(context)[1]
+    return (
+        last is not None
+        and last.fingerprint == fingerprint
+        and load_manifest(_folder(context, fingerprint)) is not None
+    )
+
+
+def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
+    """Return the table versions to read and the fingerprint of all that decides the result."""
+    settings, receipts = context.settings, Receipts(context.workspace)
+    ingest, embed = receipts.required("ingest"), receipts.required("embed")
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")}
+    tables = [feature["table"] for feature in embed.details.values()]
+    reads |= {table: embed.writes[table] for table in tables if table in embed.writes}
+    facts = {
+        "code": CODE_VERSION,
+        "reads": reads,
+        "modalities": embed.details,
+        "settings": settings.tensors.model_dump(),
+        "ranks": settings.train.ranks,
+        "protocol": settings.split.protocol,
+        "seed": settings.seed,
+    }
+    return reads, digest(facts)
+
+
+def _folder(context: StageContext, fingerprint: str) -> Path:
+    return context.workspace / "tensors" / fingerprint[:16]
 
 
 class _Tensors:
@@ -168,7 +190,7 @@ class _Tensors:
         frame = index.join(popularity, "item_index", "left")
         for name, dim in self.modalities.items():
             table = str(self.features[name]["table"])
-            vectors = self.store.read(self.spark, table, self.reads[table]).select(
+            vectors = self.store.read(self.spark, table, self.reads.get(table)).select(
                 F.col("content_hash").alias("_hash"), F.col("vector").alias("_vector")
             )
             wanted = F.try_element_at("hashes", F.lit(name))["content"]
@@ -257,7 +279,7 @@ class _Tensors:
         )
 
 
-def _pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Turn the list columns of sequence rows into raw bytes."""
     for batch in batches:
         columns = [batch.column("user_index"), batch.column("position")]

@@ -50,28 +50,16 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     check_model(settings)
     receipts = Receipts(context.workspace)
     tensors = receipts.required("tensors")
-    manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
-    if manifest is None:
-        raise SettingsError("the tensor set of the last tensors stage is gone", "run ./submit.sh tensors")
-    spec = _spec(settings, manifest)
-    fingerprint = digest(
-        {
-            "code": CODE_VERSION,
-            "tensors": manifest.fingerprint,
-            "model": spec.as_json(),
-            "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
-            "seed": settings.seed,
-        }
-    )
-    folder = context.workspace / "models" / fingerprint[:16]
+    manifest, spec, fingerprint = _inputs(context)
+    folder = _folder(context, fingerprint)
     last = receipts.latest(STAGE)
     record.reads = tensors.writes
-    if last is not None and last.fingerprint == fingerprint and (folder / "model.json").is_file():
+    if last is not None and is_current(context):
         record.nothing_to_do(last.rows, record.reads, "the model of these tensors and settings is there")
         return
     folder.mkdir(parents=True, exist_ok=True)
     plan = _plan(context, spec, manifest, folder, tensors.details["protocol"])
-    local = context.spark.sparkContext.master.startswith("local")
+    local = str(context.spark.sparkContext.master).startswith("local")
     with _show_progress(context, plan):
         outcome = run_ranks(
             train, plan, plan.ranks, settings.train.start_timeout_seconds, context.folder / "ranks", loopback=local
@@ -102,6 +90,39 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
         f" of {outcome.epochs} · {folder}"
     )
     receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, {}, rows, {"folder": folder.name}))
+
+
+def is_current(context: StageContext) -> bool:
+    """Say whether the model of tonight's tensors and settings is there."""
+    last = Receipts(context.workspace).latest(STAGE)
+    fingerprint = _inputs(context)[2]
+    return (
+        last is not None
+        and last.fingerprint == fingerprint
+        and (_folder(context, fingerprint) / "model.json").is_file()
+    )
+
+
+def _inputs(context: StageContext) -> tuple[Manifest, ModelSpec, str]:
+    """Return the tensors, the architecture and the fingerprint of all that decides the model."""
+    settings = context.settings
+    details = Receipts(context.workspace).required("tensors").details
+    manifest = load_manifest(context.workspace / "tensors" / details["folder"])
+    if manifest is None:
+        raise SettingsError("the tensor set of the last tensors stage is gone", "run ./submit.sh tensors")
+    spec = _spec(settings, manifest)
+    facts = {
+        "code": CODE_VERSION,
+        "tensors": manifest.fingerprint,
+        "model": spec.as_json(),
+        "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
+        "seed": settings.seed,
+    }
+    return manifest, spec, digest(facts)
+
+
+def _folder(context: StageContext, fingerprint: str) -> Path:
+    return context.workspace / "models" / fingerprint[:16]
 
 
 def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:

@@ -97,11 +97,10 @@ def _rank_main(work: Callable[..., Result], plan: Any, folder: str) -> Result | 
     try:
         return work(plan, collective)
     except Exception as error:
-        named = isinstance(error, CrossweaveError)
         report = {
             "type": type(error).__name__,
-            "message": error.message if named else str(error),
-            "hint": error.hint if named else "",
+            "message": str(error),
+            "hint": error.hint if isinstance(error, CrossweaveError) else "",
             "traceback": traceback.format_exc(),
         }
         (Path(folder) / f"rank-{collective.rank}.error.json").write_text(json.dumps(report), encoding="utf-8")

@@ -1,0 +1,157 @@
+"""Checks of the environment, each with what was found and how to mend it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from crossweave.config import Settings
+
+PINS = {
+    "pyspark": "3.5.9",
+    "pyarrow": "14.0.2",
+    "numpy": "1.26.4",
+    "pandas": "2.2.3",
+    "petastorm": "0.13.1",
+    "torch": "2.13.0",
+    "torchvision": "0.28.0",
+    "transformers": "5.23.0",
+    "horovod": "0.28.1",
+}
+FREE_GB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: its name, whether all is well, what was found and how to mend it."""
+
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine(settings: Settings, spark_conf: Path | None) -> Iterator[Finding]:
+    """Yield the findings one by one; nothing but a probe file in the workspace is written, and it is removed."""
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _java,
+        _packages,
+        _horovod,
+        _gpu,
+        lambda: _cores(settings),
+        lambda: _workspace(Path(settings.workspace).resolve()),
+        lambda: _disk(Path(settings.workspace).resolve()),
+        _port,
+    ]
+    if spark_conf is not None:
+        checks.append(lambda: _committer(spark_conf))
+    for check in checks:
+        yield check()
+
+
+def _python() -> Finding:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("python", sys.version_info[:2] == (3, 11), found, "install Python 3.11 and run ./submit.sh setup")
+
+
+def _java() -> Finding:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None:
+        return Finding("java", False, "not found", "install Java 17, or set JAVA_HOME")
+    text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "([^"]+)"', text)
+    found = version.group(1) if version else "of unknown version"
+    return Finding("java", found.startswith("17"), found, "Spark 3.5 runs on Java 17: install it, or set JAVA_HOME")
+
+
+def _packages() -> Finding:
+    wrong = []
+    for name, wanted in PINS.items():
+        try:
+            found = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            found = "missing"
+        if found != wanted:
+            wrong.append(f"{name} {found} instead of {wanted}")
+    return Finding("packages", not wrong, "; ".join(wrong) or "as pinned", "remove .venv and run ./submit.sh setup")
+
+
+def _horovod() -> Finding:
+    mend = "see .venv/horovod.log, then remove .venv/.ready and run ./submit.sh setup"
+    try:
+        import horovod.torch as hvd
+    except ImportError as error:
+        return Finding("horovod", False, f"cannot be imported: {error}", mend)
+    built = bool(hvd.gloo_built())
+    return Finding("horovod", built, "with Gloo" if built else "built without Gloo", mend)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    count = torch.cuda.device_count()
+    if count:
+        return Finding("gpu", True, f"{count} × {torch.cuda.get_device_name(0)}")
+    driver = shutil.which("nvidia-smi") is not None
+    mend = "the driver is here, but torch is a CPU build: remove .venv and run ./submit.sh setup"
+    return Finding("gpu", not driver, "none, encoders and training run on the CPU", mend if driver else "")
+
+
+def _cores(settings: Settings) -> Finding:
+    cores, wanted = os.cpu_count() or 1, settings.train.ranks * settings.train.threads
+    mend = "lower train.ranks or train.threads; ranks that share a core wait for each other"
+    return Finding("cores", cores >= wanted, f"{cores} for {wanted} training threads", mend)
+
+
+def _workspace(folder: Path) -> Finding:
+    mend = "name another folder with --set workspace=FOLDER; it needs rename and file locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{uuid.uuid4().hex}"
+        with probe.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        moved = probe.rename(probe.with_suffix(".moved"))
+        moved.unlink()
+    except OSError as error:
+        return Finding("workspace", False, f"{folder}: {error.strerror}", mend)
+    return Finding("workspace", True, f"{folder} can be written, renamed and locked")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder if folder.is_dir() else Path("/")).free / 1e9
+    return Finding("disk", free >= FREE_GB, f"{free:,.1f} GB free", "free some space, or move the workspace")
+
+
+def _port() -> Finding:
+    try:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            with socket.create_connection(server.getsockname(), timeout=2):
+                pass
+    except OSError as error:
+        return Finding(
+            "loopback", False, f"no connection to 127.0.0.1: {error}", "Spark and Horovod need loopback ports"
+        )
+    return Finding("loopback", True, "ports on 127.0.0.1 can be opened and reached")
+
+
+def _committer(path: Path) -> Finding:
+    """Refuse the v2 file committer: a task that died while committing may leave a file behind that is then doubled."""
+    if not path.is_file():
+        return Finding("spark settings", False, f"{path} does not exist", "check --spark-conf or CROSSWEAVE_SPARK_CONF")
+    lines = dict(line.split(None, 1) for line in path.read_text().splitlines() if len(line.split(None, 1)) == 2)
+    version = lines.get("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "1").strip()
+    return Finding("spark settings", version == "1", f"{path}, file committer v{version}", "set the committer to 1")

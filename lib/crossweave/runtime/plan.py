@@ -1,0 +1,25 @@
+"""What the plan job needs: a context that writes no record, and what stages cost when they last ran."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+from crossweave.config import Settings
+from crossweave.runtime.run import StageContext
+
+
+def plan_context(settings: Settings, date: datetime.date) -> StageContext:
+    """Return a context without a run: nothing is locked, nothing is written."""
+    return StageContext(settings, "plan", "plan", date, Path(settings.workspace), [])
+
+
+def last_seconds(context: StageContext, stage: str) -> float | None:
+    """Return how long a stage took in the newest run in which it had something to do."""
+    for path in sorted(context.workspace.glob("runs/2*/run_result.json"), reverse=True):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for entry in result["stages"]:
+            if entry["name"] == stage and entry["rows_out"]:
+                return float(entry["seconds"])
+    return None

@@ -1,0 +1,83 @@
+"""Vectors at rest: what float16 can hold comes back bit for bit, also from slices, and other lengths are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crossweave.errors import TableError
+from crossweave.tables.vectors import from_arrow, to_arrow
+
+VECTORS_43 = np.array([[0, 1, -2], [0.5, 0.25, -0.125], [1024, 2048, 65504], [6e-8, -0.0, 3]], np.float32)
+
+
+def test_bytes_are_little_endian_float16() -> None:
+    assert to_arrow(np.array([[1.0, -2.0]], np.float32)).to_pylist() == [b"\x00\x3c\x00\xc0"]
+
+
+def test_values_that_float16_holds_come_back_equal() -> None:
+    packed = to_arrow(VECTORS_43)
+    assert packed.type == pa.binary(6)
+    back = from_arrow(packed, 3)
+    assert (back.dtype, back.shape) == (np.float16, (4, 3))
+    np.testing.assert_array_equal(back, VECTORS_43.astype(np.float16))
+
+
+def test_other_values_are_rounded_to_the_nearest() -> None:
+    values = np.array([[0.1, 1 / 3, 1000.3]], np.float32)
+    np.testing.assert_allclose(from_arrow(to_arrow(values), 3), values, rtol=2**-11)
+
+
+def test_values_out_of_range_are_clipped_to_the_largest_not_to_infinity() -> None:
+    wild = np.array([[1e6, -1e6, np.inf, -np.inf, 65519.0]], np.float32)
+    assert from_arrow(to_arrow(wild), 5).tolist() == [[65504.0, -65504.0, 65504.0, -65504.0, 65504.0]]
+
+
+def test_arrays_that_are_not_contiguous_are_packed_by_value() -> None:
+    np.testing.assert_array_equal(from_arrow(to_arrow(VECTORS_43.T), 4), VECTORS_43.T.astype(np.float16))
+    np.testing.assert_array_equal(from_arrow(to_arrow(VECTORS_43[::2]), 3), VECTORS_43[::2].astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", [pa.binary(6), pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize(("offset", "length"), [(0, 4), (1, 2), (3, 1), (2, 0), (4, 0)])
+def test_slices_give_their_own_rows_in_every_binary_type(kind: pa.DataType, offset: int, length: int) -> None:
+    column = pa.array(to_arrow(VECTORS_43).to_pylist(), kind).slice(offset, length)
+    expected = VECTORS_43[offset : offset + length].astype(np.float16)
+    np.testing.assert_array_equal(from_arrow(column, 3), expected)
+    assert from_arrow(column, 3).shape == (length, 3)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(6), pa.binary()], ids=str)
+def test_chunks_are_joined_in_their_order(kind: pa.DataType) -> None:
+    values = to_arrow(VECTORS_43).to_pylist()
+    column = pa.chunked_array([pa.array(values[:1], kind), pa.array([], kind), pa.array(values[1:], kind)])
+    np.testing.assert_array_equal(from_arrow(column, 3), VECTORS_43.astype(np.float16))
+
+
+def test_no_vectors_at_all_keep_their_dim(tmp_path) -> None:
+    assert from_arrow(to_arrow(np.zeros((0, 3), np.float32)), 3).shape == (0, 3)
+    assert from_arrow(pa.array([], pa.binary()), 3).shape == (0, 3)
+    assert from_arrow(pa.chunked_array([], pa.binary()), 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(6), pa.binary(), pa.large_binary()], ids=str)
+def test_vectors_of_another_length_are_refused_with_both_lengths(kind: pa.DataType) -> None:
+    column = pa.array(to_arrow(VECTORS_43).to_pylist(), kind)
+    with pytest.raises(TableError, match="a vector has 6 bytes instead of 8"):
+        from_arrow(column, 4)
+
+
+def test_one_ragged_vector_among_good_ones_is_refused_although_the_bytes_add_up() -> None:
+    column = pa.array([b"12345678", b"1234", b"123456"], pa.binary())  # 18 bytes: three times 6
+    with pytest.raises(TableError, match="a vector has 8 bytes instead of 6"):
+        from_arrow(column, 3)
+    good = pa.array([b"x", b"123456", b"123456", b"y"], pa.binary())
+    assert from_arrow(good.slice(1, 2), 3).shape == (2, 3)  # the ragged ones lie outside the slice
+
+
+def test_a_parquet_file_gives_the_same_vectors_back(tmp_path) -> None:
+    path = tmp_path / "vectors.parquet"
+    pq.write_table(pa.table({"vector": to_arrow(VECTORS_43)}), path, row_group_size=3)
+    np.testing.assert_array_equal(from_arrow(pq.read_table(path)["vector"], 3), VECTORS_43.astype(np.float16))
