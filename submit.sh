@@ -100,6 +100,12 @@ install_horovod() {
     pip_install --no-build-isolation --no-deps horovod==0.28.1
 }
 
+# What setup.py asks for; the package itself runs from lib/, so that .venv can be packed and never holds a stale copy.
+install_requirements() {
+  pip_install --no-build-isolation "$ROOT[test,pack${CROSSWEAVE_EXTRAS:+,$CROSSWEAVE_EXTRAS}]"
+  "$PYTHON" -m pip uninstall --yes --quiet crossweave
+}
+
 build_horovod_aside() {
   rm -f "$VENV/horovod.status"
   (install_horovod >"$VENV/horovod.log" 2>&1 && echo 0 >"$VENV/horovod.status" || echo 1 >"$VENV/horovod.status") &
@@ -124,7 +130,7 @@ setup() {
   step "2/5 torch" install_torch
   build_horovod_aside
   step "3/5 Spark, transformers and the rest, with Horovod's build beside it" \
-    pip_install --no-build-isolation --editable "$ROOT[test,pack]"
+    install_requirements
   # Its pin on setuptools contradicts torch's; everything it needs is in setup.py.
   step "4/5 petastorm" pip_install --no-deps petastorm==0.13.1
   step "5/5 Horovod" await_horovod
@@ -155,8 +161,19 @@ spark_submit() {
 
 pack() {
   mkdir -p "$ROOT/dist"
-  "$PYTHON" "$ROOT/.ci/pack.py" "$ROOT/dist/crossweave.zip"
-  "$VENV/bin/venv-pack" --prefix "$VENV" --output "$ROOT/dist/environment.tar.gz" --force
+  rm -f "$ROOT/dist/crossweave.zip"
+  "$PYTHON" - "$ROOT" <<'PACK'
+import pathlib, sys, zipfile
+
+root = pathlib.Path(sys.argv[1])
+with zipfile.ZipFile(root / "dist" / "crossweave.zip", "w", zipfile.ZIP_DEFLATED) as target:
+    for path in sorted((root / "lib" / "crossweave").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            target.write(path, path.relative_to(root / "lib"))
+    target.write(root / "conf" / "base.yaml", "crossweave/conf/base.yaml")
+PACK
+  step "packing the environment" "$VENV/bin/venv-pack" --quiet --prefix "$VENV" --force \
+    --output "$ROOT/dist/environment.tar.gz"
   say "built $ROOT/dist/crossweave.zip (for --py-files) and $ROOT/dist/environment.tar.gz (for --archives)"
 }
 
@@ -177,7 +194,7 @@ esac
 setup
 case "$verb" in
   setup) say "$VENV is ready" ;;
-  test) cd "$ROOT" && exec "$PYTHON" -m pytest "$@" ;;
+  test) cd "$ROOT" && PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest "$@" ;;
   pack) pack ;;
   demo | doctor) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) spark_submit "$file" "$@" ;;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
+from support import Chain, Night
 
 from crossweave.config import Settings, load_settings
+from crossweave.demo import generate_shop
 from crossweave.runtime.session import open_session
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -27,6 +30,7 @@ SPARK_OPTIONS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
 }
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # tests are over before the better compiler pays for itself
 
 # Workers and child processes inherit the environment; it is set before anything can start one.
 warnings.filterwarnings("ignore", category=FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API
@@ -60,9 +64,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("spark")
     options = SPARK_OPTIONS | {"spark.local.dir": str(folder), "spark.sql.warehouse.dir": str(folder / "warehouse")}
     words = [word for key, value in options.items() for word in ("--conf", f"{key}={value}")]
-    log4j = f"-Dlog4j2.configurationFile=file:{CONF / 'spark' / 'log4j2.properties'}"
-    words += ["--master", "local[2]", "--driver-memory", "2g", "--driver-java-options", log4j, "pyspark-shell"]
-    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(words)
+    java = f"{QUICK_JAVA} -Dlog4j2.configurationFile=file:{CONF / 'spark' / 'log4j2.properties'}"
+    words += ["--master", "local[2]", "--driver-memory", "2g", "--driver-java-options", java, "pyspark-shell"]
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(words)
     SparkContext._ensure_initialized()  # from here on SparkConf knows the master, as it does under spark-submit
     del os.environ["PYSPARK_SUBMIT_ARGS"]
     session = open_session(load_settings([CONF / "local.yaml"], ["spark.shuffle_partitions=4"]), "crossweave-tests")
@@ -95,3 +99,24 @@ def _clean_process() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     logger.propagate, logger.level = state
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest shop that has every broken case."""
+    folder = tmp_path_factory.mktemp("shop") / "shop"
+    generate_shop(folder, items=60, users=40, interactions=800, seed=17)
+    return folder
+
+
+@pytest.fixture
+def new_chain(tmp_path: Path, shop: Path, spark: SparkSession) -> Chain:
+    """A workspace of the test's own over the shop."""
+    return Chain(tmp_path / "ws", shop)
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory, shop: Path, spark: SparkSession) -> Night:
+    """The whole chain, once, with two Horovod ranks. Tests read it; those that write use `new_chain`."""
+    chain = Chain(tmp_path_factory.mktemp("night") / "ws", shop)
+    return Night(chain, chain.run())

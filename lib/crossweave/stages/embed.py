@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
@@ -33,6 +34,7 @@ from crossweave.tables.quarantine import quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import feature_table
 from crossweave.tables.store import TableStore
+from crossweave.tables.vectors import LARGEST
 
 STAGE = "embed"
 BROADCAST_ROWS = 2_000_000  # contents to encode up to here travel to the scan; above, the payloads are shuffled
@@ -142,11 +144,10 @@ class _Modality:
 
     def run(self) -> None:
         """Encode this modality's missing contents, commit them, then the failures."""
-        self.ledger.rows_in = self.cells.count()
         wanted = self._wanted().cache()
         try:
             count = wanted.count()
-            failures = self._encode(wanted, count) if count else None
+            failures = self._encode(wanted, count) if count else self._no_failures()
             self._settle(wanted, count, failures)
         finally:
             wanted.unpersist()
@@ -201,10 +202,12 @@ class _Modality:
         if done > count:
             raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
         self.writes[self.table] = base.version
-        schema = from_arrow_schema(FAILURES)
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]
-        refused = self.spark.read.schema(schema).parquet(*paths) if paths else self.spark.createDataFrame([], schema)
-        return self._with_vanished(wanted, refused)
+        refused = self.spark.read.schema(from_arrow_schema(FAILURES)).parquet(*paths) if paths else self._no_failures()
+        return refused if done == count else self._with_vanished(wanted, refused)
+
+    def _no_failures(self) -> DataFrame:
+        return self.spark.createDataFrame([], from_arrow_schema(FAILURES))
 
     def _payloads(self, source: InputTable, wanted: DataFrame, count: int) -> DataFrame:
         """Join the wanted contents with the rows of the items table that carry them."""
@@ -231,25 +234,31 @@ class _Modality:
             )
         )
 
-    def _settle(self, wanted: DataFrame, count: int, failures: DataFrame | None) -> None:
-        """Count cells, write the quarantine and compare the failures with the budget."""
-        failed = 0
-        touched = self.cells.join(wanted.select("content_hash"), "content_hash", "left_semi").count()
-        self.ledger.skipped = self.ledger.rows_in - touched
-        if failures is not None:
-            rows = self.cells.join(failures, "content_hash").cache()
-            self.ledger.quarantined = {r["reason"]: r["count"] for r in rows.groupBy("reason").count().collect()}
-            failed = rows.select("content_hash").distinct().count()
-            if failed:
-                self._quarantine(rows)
-            rows.unpersist()
-        done = self.store.read(self.spark, self.table).select("content_hash")
-        fresh = wanted.join(done, "content_hash", "left_semi").select("content_hash")
-        self.ledger.rows_out = self.cells.join(fresh, "content_hash", "left_semi").count()
-        contents = self.cells.select("content_hash").distinct()
-        total = contents.count()
-        bad = contents.join(done, "content_hash", "left_anti").count()
-        self.metrics = {"encoded": count - failed, "failed": failed, "contents": total, "without_vector": bad}
+    def _settle(self, wanted: DataFrame, count: int, failures: DataFrame) -> None:
+        """Follow every cell in one query, write the quarantine and compare the failures with the budget."""
+        done = self.store.read(self.spark, self.table).select("content_hash", F.lit(True).alias("done"))
+        tried = wanted.select("content_hash", F.lit(True).alias("tried"))
+        failed = self.cells.join(failures, "content_hash").cache()
+        states = (
+            self.cells.join(tried, "content_hash", "left")
+            .join(failures.select("content_hash", "reason"), "content_hash", "left")
+            .join(done, "content_hash", "left")
+            .groupBy("tried", "reason", "done")
+            .agg(F.count("*").alias("cells"), F.countDistinct("content_hash").alias("contents"))
+            .collect()
+        )
+        ledger = self.ledger
+        ledger.rows_in = sum(s["cells"] for s in states)
+        ledger.skipped = sum(s["cells"] for s in states if not s["tried"])
+        ledger.rows_out = sum(s["cells"] for s in states if s["tried"] and s["done"])
+        ledger.quarantined = {s["reason"]: s["cells"] for s in states if s["reason"] is not None}
+        broken = sum(s["contents"] for s in states if s["reason"] is not None)
+        total = sum(s["contents"] for s in states)
+        bad = sum(s["contents"] for s in states if not s["done"])
+        self.metrics = {"encoded": count - broken, "failed": broken, "contents": total, "without_vector": bad}
+        if broken:
+            self._quarantine(failed)
+        failed.unpersist()
         snapshot = self.store.snapshot(self.table)
         if snapshot is not None:
             self.writes[self.table] = snapshot.version
@@ -306,6 +315,7 @@ class _Task:
     device: str
 
 
+OUT_OF_RANGE = ("out_of_range", f"a number of the vector is beyond ±{LARGEST:.0f}, what float16 can hold", False)
 _LOADED: dict[str, Encoder] = {}
 """Encoders loaded in this worker process, by fingerprint: Spark reuses processes, a model is loaded once in each."""
 
@@ -317,8 +327,11 @@ def _encode_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterato
         hashes = batch.column(0).to_pylist()
         encoder = _loaded(task)
         vectors_BD, positions, failures = encode_values(encoder, batch.column(1).to_pylist())
-        writer.vectors([hashes[p] for p in positions], vectors_BD)
-        writer.failures([(hashes[f.position], f.reason, f.detail, f.transient) for f in failures])
+        fits_B = np.abs(vectors_BD).max(axis=1, initial=0.0) <= LARGEST
+        writer.vectors([hashes[p] for p, fits in zip(positions, fits_B, strict=True) if fits], vectors_BD[fits_B])
+        rows = [(hashes[f.position], f.reason, f.detail, f.transient) for f in failures]
+        rows += [(hashes[p], *OUT_OF_RANGE) for p, fits in zip(positions, fits_B, strict=True) if not fits]
+        writer.failures(rows)
     yield writer.close()
 
 

@@ -15,6 +15,7 @@ import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from crossweave import __version__
 from crossweave.config import Settings, settings_yaml
 from crossweave.errors import InputContractError, SettingsError
 from crossweave.evaluation.judge import Judged, judge
@@ -50,7 +51,7 @@ PROTOCOLS = {
     "warm": "Every user with test rows; all items but the user's own train and validation items are ranked.",
     "cold": "Every user with rows on withheld items; only the withheld items are ranked.",
 }
-PACKAGES = ("crossweave", "pyspark", "torch", "transformers", "petastorm", "horovod", "pyarrow", "deltalake")
+PACKAGES = ("pyspark", "torch", "transformers", "petastorm", "horovod", "pyarrow", "deltalake")
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -222,7 +223,7 @@ class _Evaluation:
     ) -> ReportContent:
         """Fill the report."""
         context = self.context
-        versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        versions = {"crossweave": __version__, "python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
         return ReportContent(
             run=RunSummary(
                 run_id=context.run_id,

@@ -13,9 +13,11 @@ LARGEST = float(np.finfo(DTYPE).max)
 
 
 def to_arrow(vectors_BD: np.ndarray) -> pa.Array:
-    """Pack float vectors [B, D] into fixed_size_binary(2 D); values beyond float16's range are clipped to it."""
+    """Pack float vectors [B, D] into fixed_size_binary(2 D); raises ValueError beyond float16's range (±LARGEST)."""
     rows, dim = vectors_BD.shape
-    packed = np.clip(vectors_BD, -LARGEST, LARGEST).astype(DTYPE)
+    if not (np.abs(vectors_BD) <= LARGEST).all():
+        raise ValueError(f"a vector holds a number that is not finite or beyond ±{LARGEST:.0f}")
+    packed = vectors_BD.astype(DTYPE)
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(BYTES * dim), rows, [None, pa.py_buffer(np.ascontiguousarray(packed))]
     )

@@ -30,7 +30,7 @@ COLUMNS = {"item_id": ID, "title": TEXT}
 
 def put(path: Path, rows: int = 2, **columns: pa.Array) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {"item_id": pa.array(range(rows), pa.int64()), "title": pa.array(["t"] * rows)} | columns
+    values = {"item_id": pa.array(range(rows), pa.int64()), "title": pa.array(["t"] * rows, pa.string())} | columns
     pq.write_table(pa.table(values), path)
     return path
 

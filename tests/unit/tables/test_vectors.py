@@ -30,9 +30,11 @@ def test_other_values_are_rounded_to_the_nearest() -> None:
     np.testing.assert_allclose(from_arrow(to_arrow(values), 3), values, rtol=2**-11)
 
 
-def test_values_out_of_range_are_clipped_to_the_largest_not_to_infinity() -> None:
-    wild = np.array([[1e6, -1e6, np.inf, -np.inf, 65519.0]], np.float32)
-    assert from_arrow(to_arrow(wild), 5).tolist() == [[65504.0, -65504.0, 65504.0, -65504.0, 65504.0]]
+@pytest.mark.parametrize("wild", [65536.0, -1e6, np.inf, -np.inf, np.nan])
+def test_values_that_float16_cannot_hold_are_refused_not_stored_as_infinity(wild: float) -> None:
+    with pytest.raises(ValueError, match="not finite or beyond ±65504"):
+        to_arrow(np.array([[1.0, 2.0], [wild, 3.0]], np.float32))
+    assert from_arrow(to_arrow(np.array([[65504.0, -65504.0]], np.float32)), 2).tolist() == [[65504.0, -65504.0]]
 
 
 def test_arrays_that_are_not_contiguous_are_packed_by_value() -> None:

@@ -1,0 +1,87 @@
+"""Runs jobs on the tiny shop and reads what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pipeline
+import pyarrow.dataset as ds
+
+from crossweave.runtime.job import StageList, run_job
+from crossweave.tables.store import TableStore
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TINY = {
+    "spark.shuffle_partitions": 2,
+    "model.dim": 16,
+    "model.projector_hidden": 16,
+    "train.max_epochs": 4,
+    "train.validate_every": 1,
+    "train.batch_users": 16,
+    "tensors.row_group_rows": 8,
+    "score.top_k": 20,
+    "evaluate.ks": [5, 20],
+    "evaluate.bootstrap": 50,
+    "evaluate.sample_users": 2,
+    "embed.batch_rows": 16,
+}
+DATE = "2026-01-02"
+
+
+@dataclass
+class Chain:
+    """A workspace and the means to run jobs in it."""
+
+    workspace: Path
+    root: Path
+    said: list[str] = field(default_factory=list)
+
+    def words(self, conf: list[Path] | None = None, date: str = DATE, **pairs: Any) -> list[str]:
+        """Return a job's command line; pairs are --set pairs with two underscores for a dot."""
+        values = TINY | {"workspace": str(self.workspace), "inputs.root": str(self.root)}
+        values |= {key.replace("__", "."): value for key, value in pairs.items()}
+        files = conf or [REPOSITORY / "conf" / "local.yaml"]
+        words = [word for file in files for word in ("--conf", str(file))]
+        words += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        return [*words, "--date", date]
+
+    def run(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> dict[str, Any]:
+        """Run stages in this process and return run_result.json; the exit code must be the file's."""
+        self.said = []
+        code = run_job("pipeline", stages, self.words(**pairs), self.said.append, pipeline.check)
+        result = json.loads((self.workspace / "runs" / "latest" / "run_result.json").read_text(encoding="utf-8"))
+        assert result["exit_code"] == code
+        return result
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a table's newest version."""
+        snapshot = TableStore(self.workspace / "tables").required(name)
+        return ds.dataset(snapshot.paths).to_table().to_pylist() if snapshot.files else []
+
+    def features(self) -> dict[str, dict[str, bytes]]:
+        """Return the vectors of every feature table, by modality and content hash."""
+        folders = (self.workspace / "tables" / "features").iterdir()
+        return {
+            folder.name.rpartition("-")[0]: {
+                row["content_hash"]: row["vector"] for row in self.table(f"features/{folder.name}")
+            }
+            for folder in folders
+        }
+
+
+def stage(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return one stage's entry."""
+    return next(entry for entry in result["stages"] if entry["name"] == name)
+
+
+@dataclass
+class Night:
+    """The shop's first whole run."""
+
+    chain: Chain
+    result: dict[str, Any]
