@@ -1,6 +1,6 @@
 """The alignment model: projectors → fusion → item vectors, and a user tower over them.
 
-Shape letters: B batch, D dim of the model, L history length, M modalities, S items of one step.
+Shape letters: B batch, D dim of the model, M modalities, S items of one step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
+from crossweave.alignment.histories import Histories
 from crossweave.alignment.losses.base import AlignmentLoss
 from crossweave.alignment.spec import ModelSpec
 
@@ -39,11 +40,13 @@ class ItemVectors:
 
 
 class Projector(nn.Module):
-    """One modality's vectors → tokens of the shared space, unit norm (LayerNorm → MLP → normalise)."""
+    """One modality's vectors → tokens of the shared space, unit norm (standardise → MLP → normalise)."""
 
     def __init__(self, dim_in: int, hidden: int, dim: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(dim_in), nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        # A LayerNorm's own scale and shift would repeat the Linear's, and cost a gradient of the size of the input.
+        standardise = nn.LayerNorm(dim_in, elementwise_affine=False)
+        self.net = nn.Sequential(standardise, nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, vectors_SI: Tensor) -> Tensor:
         """Return tokens [S, D]."""
@@ -96,9 +99,9 @@ class AlignmentModel(nn.Module):
             bias_S = bias_S + (keep_S1 * self.id_bias(index_S)).squeeze(1)
         return ItemVectors(tokens_SMD, present_SM, target_SD, bias_S, history_SD)
 
-    def users(self, history_BLD: Tensor, present_BL: Tensor) -> Tensor:
-        """Return user vectors [B, D]."""
-        return self.user_tower(history_BLD, present_BL)
+    def users(self, history_SD: Tensor, histories: Histories) -> Tensor:
+        """Return user vectors [B, D]; `histories` name rows of `history_SD`."""
+        return self.user_tower(history_SD, histories)
 
     def loss(
         self, items: ItemVectors, aligned_A: Tensor, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor

@@ -1,6 +1,6 @@
 """One step's input: histories and targets drawn from sequences, candidates, and the items they all name.
 
-Shape letters: B users, C candidates, L history length, S distinct items of the step.
+Shape letters: B users, C candidates, S distinct items of the step.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import ItemBatch
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.sequences import SequenceRows
-from crossweave.training.item_tower import gather_items, pad
+from crossweave.training.item_tower import gather_items, in_memory
 from crossweave.training.plan import TrainingPlan
 
 EMPTY_HISTORY_SHARE = 0.02  # of users that are shown as newcomers, so that the tower learns what to say to one
@@ -25,8 +26,7 @@ class StepBatch:
     """Everything a step needs, as torch tensors."""
 
     items: ItemBatch
-    history_BL: Tensor  # int64, rows of `items`; 0 where padded
-    present_BL: Tensor  # bool
+    histories: Histories  # rows of `items`
     candidates_C: Tensor  # int64, rows of `items`
     positives_BC: Tensor  # float32
     log_inclusion_C: Tensor  # float32
@@ -37,7 +37,7 @@ class BatchMaker:
     """Makes steps out of sequence rows for one tensor set."""
 
     def __init__(self, items: ItemTensors, plan: TrainingPlan) -> None:
-        self._items, self._plan = items, plan
+        self._items, self._plan = in_memory(items), plan
         self._share_N = items.popularity_N.astype(np.float64) / max(1.0, float(items.popularity_N.sum()))
         self._trained = np.flatnonzero(items.popularity_N > 0)
 
@@ -56,12 +56,10 @@ class BatchMaker:
         positives_BC = np.zeros((len(rows), len(candidates)), np.float32)
         owner = np.repeat(np.arange(len(rows)), [len(target) for target in targets])
         positives_BC[owner, column_N[np.concatenate(targets)]] = 1.0
-        history_BL, present_BL = pad([place_N[row] for row in shown])
         aligned = rng.permutation(len(index_S))[: self._plan.alignment_items]
         return StepBatch(
             gather_items(self._items, index_S),
-            history_BL,
-            present_BL,
+            Histories.from_lists([place_N[row] for row in shown]),
             torch.from_numpy(place_N[candidates]),
             torch.from_numpy(positives_BC),
             torch.from_numpy(self._log_inclusion(candidates, len(owner))),

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from crossweave.alignment.model import AlignmentModel, ItemBatch, ItemVectors
 from crossweave.feeding.items import ItemTensors
 
 ITEMS_AT_ONCE = 8192
+IN_MEMORY_BYTES = 256 * 2**20  # float32 features a rank keeps: about 30,000 items of the size of the demo's
+
+
+def in_memory(items: ItemTensors, budget: int = IN_MEMORY_BYTES) -> ItemTensors:
+    """Return the items with their features as float32 arrays, where those fit the budget; as they are, where not.
+
+    Converting float16 rows in every step costs several times the copy.
+    """
+    if 4 * sum(array.size for array in items.vectors.values()) > budget:
+        return items
+    return replace(items, vectors={name: array.astype(np.float32) for name, array in items.vectors.items()})
 
 
 def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
     """Read the features of some items."""
     return ItemBatch(
         torch.from_numpy(index_S.astype(np.int64)),
-        {name: torch.from_numpy(array[index_S].astype(np.float32)) for name, array in items.vectors.items()},
+        {
+            name: torch.from_numpy(array[index_S].astype(np.float32, copy=False))
+            for name, array in items.vectors.items()
+        },
         torch.from_numpy(items.present_NM[index_S]),
         torch.from_numpy(items.popularity_N[index_S] > 0),
     )
-
-
-def pad(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return index rows as int64 [B, L], padded with 0, and their boolean mask; L is at least 1."""
-    length = max([len(row) for row in rows] + [1])
-    index_BL = np.zeros((len(rows), length), np.int64)
-    present_BL = np.zeros((len(rows), length), bool)
-    for position, row in enumerate(rows):
-        index_BL[position, : len(row)] = row
-        present_BL[position, : len(row)] = True
-    return torch.from_numpy(index_BL), torch.from_numpy(present_BL)
 
 
 @torch.inference_mode()

@@ -119,7 +119,7 @@ class _Trainer:
         self._set_learning_rate()
         model = self.model
         items = model.items(batch.items)
-        user_BD = model.users(items.history_SD[batch.history_BL], batch.present_BL)
+        user_BD = model.users(items.history_SD, batch.histories)
         target_CD, bias_C = items.target_SD[batch.candidates_C], items.bias_S[batch.candidates_C]
         scores_BC = user_BD @ target_CD.T + bias_C
         loss, parts = model.loss(items, batch.aligned_A, scores_BC, batch.positives_BC, batch.log_inclusion_C)

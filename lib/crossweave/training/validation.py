@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel, ItemVectors
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import SequenceRows, read_all
-from crossweave.training.item_tower import all_items, pad
+from crossweave.training.item_tower import all_items
 from crossweave.training.plan import TrainingPlan
 
 USERS_AT_ONCE = 256
@@ -47,12 +48,12 @@ def _rank_items(
     trained: torch.Tensor,
     plan: TrainingPlan,
 ) -> np.ndarray:
-    index_BL, present_BL = pad([row.astype(np.int64) for row in rows.items])
-    user_BD = model.users(history.history_SD[index_BL], present_BL)
+    histories = Histories.from_lists(rows.items)
+    user_BD = model.users(history.history_SD, histories)
     scores_BS = user_BD @ target.target_SD.T + target.bias_S
     scores_BS.masked_fill_(~trained, -torch.inf)
-    owner = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(row) for row in rows.items]))
-    scores_BS[owner, torch.from_numpy(np.concatenate(rows.items).astype(np.int64))] = -torch.inf
+    owner_F = torch.arange(len(rows)).repeat_interleave(histories.lengths)
+    scores_BS[owner_F, histories.index_F] = -torch.inf
     best = scores_BS.topk(min(plan.metric_k, scores_BS.shape[1]), dim=1)
     lists = np.where(torch.isfinite(best.values).numpy(), best.indices.numpy(), -1)
     missing = plan.metric_k - lists.shape[1]

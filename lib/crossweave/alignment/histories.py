@@ -1,0 +1,34 @@
+"""Users' histories of very different lengths, laid end to end: no padding.
+
+Shape letters: B users, F history items of all users together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The histories of B users, as rows of the item vectors that go with them."""
+
+    index_F: Tensor  # int64; user after user
+    start_B: Tensor  # int64; where each user's items begin in index_F
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[np.ndarray]) -> Histories:
+        """Lay index arrays end to end; a user without history is an empty one."""
+        lengths = np.array([0, *(len(row) for row in rows)], np.int64)
+        flat = np.concatenate(rows) if len(rows) else np.empty(0)
+        return cls(torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(np.cumsum(lengths)[:-1]))
+
+    @property
+    def lengths(self) -> Tensor:
+        """The number of items of each user: int64 [B]."""
+        ends_B = torch.cat([self.start_B[1:], self.start_B.new_tensor([len(self.index_F)])])
+        return ends_B - self.start_B
