@@ -52,11 +52,15 @@ class Chain:
 
     def run(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> dict[str, Any]:
         """Run stages in this process and return run_result.json; the exit code must be the file's."""
-        self.said = []
-        code = run_job("pipeline", stages, self.words(**pairs), self.said.append, pipeline.check)
+        code = self.attempt(stages, **pairs)
         result = json.loads((self.workspace / "runs" / "latest" / "run_result.json").read_text(encoding="utf-8"))
         assert result["exit_code"] == code
         return result
+
+    def attempt(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> int:
+        """Run stages in this process and return the exit code; `said` keeps what was said."""
+        self.said = []
+        return run_job("pipeline", stages, self.words(**pairs), self.said.append, pipeline.check)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""

@@ -337,6 +337,11 @@ def test_the_result_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space"):
         result.write()
     assert result.path.read_bytes() == before
+    monkeypatch.undo()
+    with result.path.open("rb") as reader:  # who reads while it is replaced reads the old one to its end
+        result.write()
+        assert reader.read() == before
+    assert result.path.read_bytes() != before
 
 
 @pytest.mark.parametrize("kind", [InputContractError, TableError, BudgetExceededError, TryAgainError])
