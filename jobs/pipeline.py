@@ -2,8 +2,7 @@
 
 import sys
 
-from crossweave.config import Settings
-from crossweave.runtime.job import StageList, run_job
+from crossweave.runtime.job import Settings, StageList, run_job
 from crossweave.stages.demo import make_demo, reads_demo
 from crossweave.stages.embed import build_encoders, embed_items
 from crossweave.stages.evaluate import check_evaluation, evaluate

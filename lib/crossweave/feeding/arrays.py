@@ -29,7 +29,10 @@ def lists_to_bytes(column: pa.ListArray, dtype: np.dtype) -> pa.BinaryArray:
 
 
 def bytes_to_arrays(values: Sequence[bytes], dtype: np.dtype) -> list[np.ndarray]:
-    """Return one array a value, all of them views of one buffer."""
+    """Return one array a value, all of them views of one buffer; raises ValueError for a partial element."""
+    partial = [len(value) for value in values if len(value) % dtype.itemsize]
+    if partial:
+        raise ValueError(f"a value of {partial[0]} bytes is no whole number of {dtype.itemsize}-byte elements")
     flat = np.frombuffer(b"".join(values), dtype)
     ends = np.cumsum([len(value) // dtype.itemsize for value in values])
     return np.split(flat, ends[:-1]) if len(values) else []

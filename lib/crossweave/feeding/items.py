@@ -66,6 +66,17 @@ def forget_items(manifest: Manifest) -> None:
 def _build(manifest: Manifest, folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     building.mkdir(parents=True, mode=0o700)
+    try:
+        _fill(manifest, building)
+        building.rename(folder)
+    except OSError:
+        if not (folder / "done.json").is_file():  # else another process of this host was faster, with the same arrays
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _fill(manifest: Manifest, building: Path) -> None:
     count, names = manifest.items, list(manifest.modalities)
     new = np.lib.format.open_memmap
     arrays = {n: new(building / f"vector-{n}.npy", "w+", DTYPE, (count, d)) for n, d in manifest.modalities.items()}
@@ -75,6 +86,8 @@ def _build(manifest: Manifest, folder: Path) -> None:
     seen_N = np.zeros(count, bool)
     for group in read_row_groups(manifest, "items"):
         index = np.asarray(group["item_index"])
+        if seen_N[index].any() or len(np.unique(index)) != len(index):
+            raise ReconciliationError("the item tensors hold an item more than once", "run ./submit.sh tensors again")
         seen_N[index] = True
         popularity_N[index] = group["popularity"]
         candidate_N[index] = group["candidate"]
@@ -87,7 +100,3 @@ def _build(manifest: Manifest, folder: Path) -> None:
     for array in (*arrays.values(), present_NM, popularity_N, candidate_N):
         array.flush()
     (building / "done.json").write_text(json.dumps({"items": count}), encoding="utf-8")
-    try:
-        building.rename(folder)
-    except OSError:  # another process of this host was faster; its arrays are the same
-        shutil.rmtree(building, ignore_errors=True)

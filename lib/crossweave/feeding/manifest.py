@@ -38,21 +38,20 @@ class Manifest:
 
     def paths(self, dataset: str) -> list[Path]:
         """Return the files of `items` or `sequences`, in order."""
-        return [self.folder / dataset / file.name for file in self._files(dataset)]
+        return [self.folder / dataset / file.name for file in self.files(dataset)]
 
     def rows(self, dataset: str) -> int:
         """Return the rows of a dataset."""
-        return sum(sum(file.row_groups) for file in self._files(dataset))
+        return sum(sum(file.row_groups) for file in self.files(dataset))
 
     def shard_rows(self, shard: int, shards: int) -> int:
-        """Return how many sequence rows a rank reads in an epoch; row groups are dealt out in turn."""
-        groups = [rows for file in self.sequence_files for rows in file.row_groups]
-        return sum(groups[shard::shards])
+        """Return how many sequence rows a rank reads in an epoch; files (one row group each) are dealt out in turn."""
+        return sum(sum(file.row_groups) for file in self.sequence_files[shard::shards])
 
     def verify(self) -> None:
         """Compare every file with its size and checksum; raises TableError naming the first that differs."""
         for dataset in ("items", "sequences"):
-            for file, path in zip(self._files(dataset), self.paths(dataset), strict=True):
+            for file, path in zip(self.files(dataset), self.paths(dataset), strict=True):
                 if not path.is_file():
                     raise TableError(f"tensor file {path} is missing", "run ./submit.sh tensors again")
                 if path.stat().st_size != file.size or file_sha256(path) != file.sha256:
@@ -66,7 +65,8 @@ class Manifest:
         del value["folder"]
         write_json(self.folder / NAME, value)
 
-    def _files(self, dataset: str) -> tuple[TensorFile, ...]:
+    def files(self, dataset: str) -> tuple[TensorFile, ...]:
+        """Return the files of `items` or `sequences`, in order."""
         return self.item_files if dataset == "items" else self.sequence_files
 
 

@@ -28,10 +28,13 @@ def read_row_groups(
 
     Raises ReconciliationError where other rows came than the manifest promises.
     """
-    expected = manifest.shard_rows(shard, shards) if dataset == "sequences" else manifest.rows(dataset)
+    # One row group a file, so a shard is a list of files. Petastorm's own sharding refuses every shard where there are
+    # fewer row groups than shards.
+    shard_files = manifest.files(dataset)[shard::shards]
+    expected = sum(sum(file.row_groups) for file in shard_files)
     if expected == 0:
         return
-    urls = [path.as_uri() for path in manifest.paths(dataset)]
+    urls = [(manifest.folder / dataset / file.name).as_uri() for file in shard_files]
     rows = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API
@@ -39,10 +42,8 @@ def read_row_groups(
             urls,
             reader_pool_type="dummy",
             num_epochs=1,
-            cur_shard=shard if shards > 1 else None,
-            shard_count=shards if shards > 1 else None,
             shuffle_row_groups=shuffle_seed is not None,
-            seed=shuffle_seed,
+            seed=None if shuffle_seed is None else shuffle_seed + 1,  # Petastorm takes 0 for no seed
         )
         try:
             for group in reader:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from crossweave.config import Settings, load_settings
+from crossweave.config import Settings as Settings  # a job's door to the settings
+from crossweave.config import load_settings
 from crossweave.config.load import REPOSITORY_CONF
 from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.runtime.record import StageRecord

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -76,7 +77,7 @@ class RunResult:
             "status": self.status,
             "exit_code": self.exit_code,
             "stages": [stage.as_json() for stage in self.stages],
-            "metrics": self.metrics,
+            "metrics": {name: _number(value) for name, value in self.metrics.items()},
             "error": self.error,
         }
 
@@ -89,6 +90,12 @@ class RunResult:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(self.path)
+
+
+def _number(value: float) -> float | int | None:
+    """Return a figure as JSON can hold it: NaN and infinity become null."""
+    plain = value.item() if hasattr(value, "item") else value
+    return plain if math.isfinite(plain) else None
 
 
 def translate(error: BaseException) -> CrossweaveError | None:

@@ -64,10 +64,14 @@ class Run:
 
     def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
         """Run the stages; errors end up in the result, never in a traceback on the caller's screen."""
-        self.folder.mkdir(parents=True)
-        (self.folder / "config.yaml").write_text(settings_yaml(self.context.settings), encoding="utf-8")
-        self.result.write()  # says "interrupted" until the end is known: the truth if this process is killed
-        handler = open_log(self.folder / "log.jsonl")
+        try:
+            self.folder.mkdir(parents=True)
+            (self.folder / "config.yaml").write_text(settings_yaml(self.context.settings), encoding="utf-8")
+            self.result.write()  # says "interrupted" until the end is known: the truth if this process is killed
+            handler = open_log(self.folder / "log.jsonl")
+        except OSError as error:
+            self.result.fail(error)
+            return self.result
         try:
             with self._lock():
                 self._point_latest()
@@ -83,8 +87,11 @@ class Run:
             if not isinstance(error, Exception | KeyboardInterrupt):
                 raise
         finally:
-            self.result.write()
             close_log(handler)
+            try:
+                self.result.write()
+            except OSError as error:  # no room for the record itself: the exit code must still tell
+                self.result.fail(error)
         return self.result
 
     def _one(self, name: str, stage: Stage) -> StageRecord:
@@ -97,7 +104,7 @@ class Run:
             record.check()
         finally:
             record.seconds = time.monotonic() - start
-            self.result.write()
+        self.result.write()
         log.info("stage %s ends after %.1f s: %s", name, record.seconds, record.as_json())
         return record
 

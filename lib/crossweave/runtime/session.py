@@ -33,11 +33,12 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         # A laptop's session is nobody else's business: driver, executors and Horovod's rendezvous stay on loopback.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-    partitions = settings.spark.shuffle_partitions or 2 * cores
+        builder = builder.config("spark.sql.shuffle.partitions", str(2 * cores))
+    if settings.spark.shuffle_partitions is not None:
+        builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
     fixed = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",  # a value that does not fit is an error, never a silent NULL
-        "spark.sql.shuffle.partitions": str(partitions),
         "spark.sql.adaptive.coalescePartitions.enabled": "true",
         "spark.sql.parquet.columnarReaderBatchSize": "256",  # 4096 pictures of 1 MB would be 4 GB
         "spark.sql.execution.arrow.pyspark.enabled": "true",

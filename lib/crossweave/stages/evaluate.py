@@ -223,7 +223,9 @@ class _Evaluation:
     ) -> ReportContent:
         """Fill the report."""
         context = self.context
-        versions = {"crossweave": __version__, "python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        versions = {"crossweave": __version__, "python": platform.python_version()} | {
+            name: metadata.version(name) for name in PACKAGES
+        }
         return ReportContent(
             run=RunSummary(
                 run_id=context.run_id,

@@ -239,7 +239,7 @@ class _Night:
             empty = F.coalesce(is_empty(modality.kind, value), F.lit(False))
             content = content_hash(modality.kind, value) if with_content else F.lit(None).cast("string")
             cell = F.struct(
-                change_hash(value).alias("change"),
+                change_hash(modality.kind, value).alias("change"),
                 F.when(~empty, content).alias("content"),
                 empty.alias("empty"),
             )
@@ -284,12 +284,12 @@ class _Night:
         ).drop("old")
         carried = self._stage(carried, "items-carried")
         lacks = F.exists(F.map_values("cells"), lambda cell: cell["content"].isNull() & ~cell["empty"])
-        changed = carried.where(lacks).select("item_id")
+        changed = carried.where(lacks).select(F.col("item_id").alias("_changed"))
         if changed.isEmpty():
             return carried
         item_id = F.col(self.settings.inputs.items.id).cast("string")
         fresh = (
-            self._scan(source.join(F.broadcast(changed), item_id == changed["item_id"], "left_semi"), with_content=True)
+            self._scan(source.join(F.broadcast(changed), item_id == F.col("_changed"), "left_semi"), with_content=True)
             .withColumn("copy", F.row_number().over(Window.partitionBy("item_id").orderBy("file", "row")))
             .where("copy = 1")
             .select("item_id", F.col("cells").alias("fresh"))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+SOMETHING = r"(?U)\S"  # any character that is no white space, in any script
+
 
 def content_value(kind: str, columns: Sequence[str]) -> Column:
     """Return the value that an encoder gets: a string, bytes, list of strings or list of floats; null if missing.
@@ -15,7 +17,7 @@ def content_value(kind: str, columns: Sequence[str]) -> Column:
     """
     if kind != "text":
         return F.col(columns[0])
-    parts = [F.when(F.trim(F.col(c)) != "", F.col(c)) for c in columns]
+    parts = [F.when(F.col(c).rlike(SOMETHING), F.col(c)) for c in columns]
     missing = F.coalesce(*[F.col(c) for c in columns]).isNull()
     return F.when(~missing, F.concat_ws("\n", *parts))
 
@@ -23,16 +25,19 @@ def content_value(kind: str, columns: Sequence[str]) -> Column:
 def is_empty(kind: str, value: Column) -> Column:
     """Say whether a content is there but holds nothing: blank text, 0 bytes, an empty or all-blank list."""
     if kind == "text":
-        return F.trim(value) == ""
+        return ~value.rlike(SOMETHING)
     if kind == "tags":
-        return ~F.exists(value, lambda tag: F.coalesce(F.trim(tag) != "", F.lit(False)))
+        return ~F.exists(value, lambda tag: F.coalesce(tag.rlike(SOMETHING), F.lit(False)))
     if kind == "vector":
         return F.size(value) == 0
     return F.length(value) == 0
 
 
-def change_hash(value: Column) -> Column:
+def change_hash(kind: str, value: Column) -> Column:
     """Return xxhash64 of a content: cheap, only ever compared with the same item's of last night."""
+    if kind in ("tags", "vector"):  # xxhash64 passes over nulls inside an array
+        null = F.lit("\x00") if kind == "tags" else F.lit(float("nan"))
+        value = F.transform(value, lambda element: F.coalesce(element, null))
     return F.xxhash64(value)
 
 

@@ -42,7 +42,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a table: its files, row count and free-form properties."""
+    """One version of a table: its files, row count, and the properties that the table was created with."""
 
     name: str
     version: int
@@ -138,6 +138,7 @@ class TableStore:
     ) -> Snapshot:
         """Commit Parquet files that already lie below the table's folder as its next version.
 
+        `properties` are kept by the commit that creates the table.
         Raises TableError for a missing, empty, truncated or otherwise typed file, ReconciliationError where the
         footers count other rows than expected, and TryAgainError where another writer committed since `base`.
         """
@@ -153,7 +154,6 @@ class TableStore:
         if current != base or (done is not None and done >= next_version):
             raise self._conflict(name, base, current)
         commit = CommitProperties(
-            custom_metadata={"crossweave": json.dumps(dict(properties or {}), sort_keys=True)},
             max_commit_retries=0,
             app_transactions=[Transaction(APP_ID, next_version), *([Transaction(once, 1)] if once else [])],
         )
@@ -162,7 +162,13 @@ class TableStore:
             if table is None:
                 self.folder(name).mkdir(parents=True, exist_ok=True)
                 create_table_with_add_actions(
-                    str(self.folder(name)), schema, actions, mode="error", name=name, commit_properties=commit
+                    str(self.folder(name)),
+                    schema,
+                    actions,
+                    mode="error",
+                    name=name,
+                    description=json.dumps(dict(properties or {}), sort_keys=True),
+                    commit_properties=commit,
                 )
             else:
                 delta_mode = "append" if mode == "append" else "overwrite"
@@ -191,6 +197,12 @@ class TableStore:
 
     def _snapshot(self, name: str, table: DeltaTable) -> Snapshot:
         folder = self.folder(name)
+        # The transaction is the last line of a commit: without it, the log entry was torn or is somebody else's.
+        if table.transaction_version(APP_ID) != table.version():
+            raise TableError(
+                f"version {table.version()} of table {name} at {folder} is torn, or was written by another program",
+                f"restore {folder / '_delta_log'} from a backup, or remove the table's folder and run again",
+            )
         adds = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         files = tuple(
             sorted(
@@ -207,7 +219,7 @@ class TableStore:
                     f"data file {path} of table {name} {state}",
                     "restore it from a backup, or remove the table's folder and run again",
                 )
-        note = table.history(1)[0].get("crossweave", "{}")
+        note = table.metadata().description or "{}"
         return Snapshot(name, table.version(), folder, files, json.loads(note))
 
     def _validate(self, name: str, path: Path) -> DataFile:

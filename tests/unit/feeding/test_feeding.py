@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from petastorm import make_batch_reader
-from petastorm.errors import NoDataAvailableError
 from pyspark.sql import SparkSession
 
 from crossweave.errors import ReconciliationError, TableError
@@ -165,9 +164,6 @@ def test_a_seed_settles_the_order_of_row_groups(written: Manifest) -> None:
     assert all(sorted(order) == list(range(USERS)) for order in orders)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="Petastorm's ventilator takes seed 0 for no seed; the reader hands it on"
-)
 def test_seed_0_settles_the_order_like_any_other(written: Manifest) -> None:
     assert len({tuple(users(written, seed=0)) for _ in range(8)}) == 1
 
@@ -178,14 +174,6 @@ def test_values_come_back_as_they_were_written(written: Manifest) -> None:
     assert {(items.dtype, held.dtype) for items, held in rows} == {(I4, I4)}
 
 
-TOO_FEW_GROUPS = pytest.mark.xfail(
-    strict=True,
-    raises=NoDataAvailableError,
-    reason="Petastorm refuses every shard, also those with rows, where shards outnumber row groups",
-)
-
-
-@TOO_FEW_GROUPS
 def test_more_shards_than_row_groups_leave_some_without_rows(written: Manifest) -> None:
     parts = [users(written, shard, 8) for shard in range(8)]
     assert [len(part) > 0 for part in parts] == [True] * 6 + [False] * 2
@@ -200,7 +188,7 @@ def test_an_epoch_of_enough_steps_gives_every_row_exactly_once(written: Manifest
     assert [len(rows) for rows in batches[:-1]] == [batch] * (steps - 1)
 
 
-@pytest.mark.parametrize("shards", [1, 2, 3, 6, pytest.param(8, marks=TOO_FEW_GROUPS)])
+@pytest.mark.parametrize("shards", [1, 2, 3, 6, 8])
 def test_every_rank_gets_equal_steps_however_uneven_the_shards(written: Manifest, shards: int) -> None:
     steps = max(-(-written.shard_rows(shard, shards) // 4) for shard in range(shards)) + 2
     for shard in range(shards):
@@ -346,9 +334,6 @@ def test_null_elements_and_elements_of_another_type_are_refused() -> None:
         lists_to_bytes(pa.array([[1]], pa.list_(pa.int64())), I4)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=pytest.fail.Exception, reason="bytes_to_arrays checks only the sum of the lengths"
-)
 def test_bytes_that_are_no_whole_number_of_elements_are_refused_although_they_add_up() -> None:
     with pytest.raises(ValueError, match="2 bytes"):
         bytes_to_arrays([b"\x01\x00", b"\x00\x00"], I4)
@@ -389,11 +374,6 @@ def test_a_dataset_that_lacks_an_item_is_refused(copy: Manifest) -> None:
     assert not host_folder(copy).exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="_build looks for missing items only, although open_items promises 'exactly once'",
-)
 def test_a_dataset_that_holds_an_item_twice_is_refused(copy: Manifest) -> None:
     shutil.copy(copy.paths("items")[0], copy.folder / "items" / "part-99999-twice.parquet")
     with pytest.raises(ReconciliationError):

@@ -158,11 +158,6 @@ def test_conf_files_and_pairs_are_taken_in_their_order(tmp_path: Path) -> None:
     assert parse("ingest", [*words, "--set", "seed=3", "--set", "seed=4"])[0].seed == 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=OSError,
-    reason="Run.execute lets the OSError of its last RunResult.write out: a traceback, exit 1",
-)
 def test_a_disk_too_full_for_the_record_itself_is_still_reported_as_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

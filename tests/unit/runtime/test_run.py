@@ -221,11 +221,6 @@ def test_a_file_name_that_is_no_text_does_not_keep_the_run_from_reporting(
     assert written["error"]["message"].startswith("/in/caf")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="json.dump writes NaN, which is not JSON; strict readers refuse the whole file",
-)
 def test_a_metric_that_is_not_a_number_leaves_a_file_that_strict_readers_take(
     make_settings: Callable[..., Settings],
 ) -> None:
