@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,12 @@ class StageRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     noop: bool = False
     note: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the stage took, or has taken so far."""
+        return self.seconds or time.monotonic() - self.started
 
     @property
     def total(self) -> Ledger:

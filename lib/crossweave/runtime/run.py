@@ -6,7 +6,6 @@ import datetime
 import fcntl
 import logging
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,12 +97,11 @@ class Run:
         record = StageRecord(name)
         self.result.stages.append(record)
         log.info("stage %s starts", name)
-        start = time.monotonic()
         try:
             stage(self.context, record)
             record.check()
         finally:
-            record.seconds = time.monotonic() - start
+            record.seconds = record.elapsed
         self.result.write()
         log.info("stage %s ends after %.1f s: %s", name, record.seconds, record.as_json())
         return record

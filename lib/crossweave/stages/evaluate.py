@@ -326,7 +326,7 @@ def _stage_row(record: StageRecord) -> StageRow:
     counted = bool(record.ledgers)
     return StageRow(
         record.name,
-        record.seconds,
+        record.elapsed,
         total.rows_in if counted else None,
         total.rows_out if counted else None,
         total.skipped,

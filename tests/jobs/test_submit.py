@@ -1,0 +1,59 @@
+"""The door: what ./submit.sh says and returns before and around a job."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
+
+
+def submit(*words: str) -> subprocess.CompletedProcess:
+    if not (REPOSITORY / ".venv" / ".ready").is_file():
+        pytest.skip("submit.sh has not set .venv up here, and a test must not install anything")
+    return subprocess.run(
+        [str(REPOSITORY / "submit.sh"), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_help_lists_every_job():
+    shown = submit("help")
+    assert shown.returncode == 0
+    for job in ("pipeline", "ingest", "embed", "tensors", "train", "score", "evaluate", "export", "demo", "doctor"):
+        assert f"\n        {job} " in shown.stdout or f"jobs    {job} " in shown.stdout
+
+
+def test_an_unknown_job_is_usage():
+    refused = submit("pipelin")
+    assert refused.returncode == 2
+    assert "unknown job pipelin" in refused.stderr
+
+
+def test_a_bad_setting_is_one_sentence_and_exit_2(tmp_path: Path):
+    refused = submit("ingest", "--set", "train.rnks=2", "--set", f"workspace={tmp_path}")
+    assert refused.returncode == 2
+    assert refused.stdout.splitlines()[0] == ("failed (exit 2): unknown setting train.rnks (did you mean train.ranks?)")
+    assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_exit_codes_pass_through_spark_submit(tmp_path: Path):
+    words = ("--set", f"workspace={tmp_path / 'ws'}", "--set", f"inputs.root={tmp_path / 'none'}")
+    refused = submit("ingest", *words)
+    assert refused.returncode == 3, refused.stderr
+    assert "does not exist" in refused.stdout
+    assert (tmp_path / "ws" / "runs" / "latest" / "run_result.json").is_file()
+
+
+def test_doctor_finds_the_machine_that_runs_the_tests_well(tmp_path: Path):
+    examined = submit("doctor", "--set", f"workspace={tmp_path}", "--set", "train.ranks=1")
+    for name in ("python", "java", "packages", "horovod", "workspace", "loopback", "spark settings"):
+        assert f"  ok    {name}" in examined.stdout, examined.stdout
+
+
+def test_plan_says_what_would_run_and_changes_nothing(tmp_path: Path):
+    planned = submit("plan", "--set", f"workspace={tmp_path / 'ws'}")
+    assert planned.returncode == 0
+    assert "demo shop would be made" in planned.stdout
+    assert not (tmp_path / "ws").exists()
