@@ -6,7 +6,7 @@ Shape letters: B batch, D dim of the model, M modalities, S items of one step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ class AlignmentModel(nn.Module):
             self.id_history = nn.Embedding(spec.items, spec.dim)
             self.id_bias = nn.Embedding(spec.items, 1)
             nn.init.normal_(self.id_target.weight, std=0.1)
-            nn.init.normal_(self.id_history.weight, std=0.02)
+            nn.init.normal_(self.id_history.weight, std=0.1)
             nn.init.zeros_(self.id_bias.weight)
 
     def tokens(self, vectors: Mapping[str, Tensor], present_SM: Tensor) -> Tensor:
@@ -81,23 +81,40 @@ class AlignmentModel(nn.Module):
         stacked = torch.stack([self.projectors[name](vectors[name]) for name in self.spec.modalities], dim=1)
         return stacked * present_SM[..., None]
 
-    def items(self, batch: ItemBatch) -> ItemVectors:
-        """Return the item tower's vectors; in training, modalities and ids are hidden at random."""
+    def items(self, batch: ItemBatch) -> tuple[ItemVectors, ItemVectors]:
+        """Return the item tower's vectors in training: as they are, and by their content alone.
+
+        Modalities are hidden at random in both, ids of some items of the histories in the first.
+        """
         present_SM = self._drop_modalities(batch.present_SM)
         tokens_SMD = self.tokens(batch.vectors, batch.present_SM)
-        return self.assemble(tokens_SMD, present_SM, batch.index_S, self._drop_ids(batch.known_S))
+        content = self.from_content(tokens_SMD, present_SM)
+        whole = self.with_ids(content, batch.index_S, batch.known_S)
+        shown = self.with_ids(content, batch.index_S, self._drop_ids(batch.known_S))
+        return replace(whole, history_SD=shown.history_SD), content
 
     def assemble(self, tokens_SMD: Tensor, present_SM: Tensor, index_S: Tensor, with_id_S: Tensor) -> ItemVectors:
         """Fuse the present tokens and add the id vectors where `with_id_S`."""
+        return self.with_ids(self.from_content(tokens_SMD, present_SM), index_S, with_id_S)
+
+    def from_content(self, tokens_SMD: Tensor, present_SM: Tensor) -> ItemVectors:
+        """Fuse the present tokens: an item without any interaction."""
         content_SD = self.fusion(tokens_SMD * present_SM[..., None], present_SM)
         target_SD, history_SD = self.as_target(content_SD), self.as_history(content_SD)
         bias_S = self.content_bias(content_SD).squeeze(1)
-        if self.spec.item_id:
-            keep_S1 = with_id_S[:, None].to(content_SD.dtype)
-            target_SD = target_SD + keep_S1 * self.id_target(index_S)
-            history_SD = history_SD + keep_S1 * self.id_history(index_S)
-            bias_S = bias_S + (keep_S1 * self.id_bias(index_S)).squeeze(1)
         return ItemVectors(tokens_SMD, present_SM, target_SD, bias_S, history_SD)
+
+    def with_ids(self, content: ItemVectors, index_S: Tensor, with_id_S: Tensor) -> ItemVectors:
+        """Add the id vectors where `with_id_S`."""
+        if not self.spec.item_id:
+            return content
+        keep_S1 = with_id_S[:, None].to(content.bias_S.dtype)
+        return replace(
+            content,
+            target_SD=content.target_SD + keep_S1 * self.id_target(index_S),
+            bias_S=content.bias_S + (keep_S1 * self.id_bias(index_S)).squeeze(1),
+            history_SD=content.history_SD + keep_S1 * self.id_history(index_S),
+        )
 
     def users(self, history_SD: Tensor, histories: Histories) -> Tensor:
         """Return user vectors [B, D]; `histories` name rows of `history_SD`."""

@@ -29,6 +29,9 @@ class StepBatch:
     histories: Histories  # rows of `items`
     candidates_C: Tensor  # int64, rows of `items`
     positives_BC: Tensor  # float32
+    shown: tuple[
+        Tensor, Tensor
+    ]  # (user, candidate) pairs that stand in the history: never recommended, so no negatives
     log_inclusion_C: Tensor  # float32
     aligned_A: Tensor  # int64, rows of `items` for the alignment losses
 
@@ -54,14 +57,17 @@ class BatchMaker:
         column_N = np.full(self._items.count, -1, np.int64)
         column_N[candidates] = np.arange(len(candidates))
         positives_BC = np.zeros((len(rows), len(candidates)), np.float32)
-        owner = np.repeat(np.arange(len(rows)), [len(target) for target in targets])
+        owner = _owners(targets)
         positives_BC[owner, column_N[np.concatenate(targets)]] = 1.0
+        shown_owner, shown_column = _owners(shown), column_N[np.concatenate(shown)]
+        known = shown_column >= 0
         aligned = rng.permutation(len(index_S))[: self._plan.alignment_items]
         return StepBatch(
             gather_items(self._items, index_S),
             Histories.from_lists([place_N[row] for row in shown]),
             torch.from_numpy(place_N[candidates]),
             torch.from_numpy(positives_BC),
+            (torch.from_numpy(shown_owner[known]), torch.from_numpy(shown_column[known])),
             torch.from_numpy(self._log_inclusion(candidates, len(owner))),
             torch.from_numpy(aligned),
         )
@@ -90,3 +96,8 @@ class BatchMaker:
             return np.zeros(len(candidates), np.float32)
         missed = (1.0 - drawn) * np.exp(targets * np.log1p(-np.minimum(self._share_N[candidates], 1 - 1e-12)))
         return np.log1p(-missed).astype(np.float32)
+
+
+def _owners(rows: list[np.ndarray]) -> np.ndarray:
+    """Return for every element of the rows, laid end to end, which row it is of."""
+    return np.repeat(np.arange(len(rows)), [len(row) for row in rows])

@@ -22,6 +22,8 @@ from crossweave.training.collective import Collective
 from crossweave.training.plan import TrainingPlan
 from crossweave.training.validation import validate
 
+MASKED_SCORE = -1e4  # finite, and within half precision: an infinite one times zero positives is not a number
+
 
 class TrainingDivergedError(CrossweaveError):
     """The loss stopped being a finite number."""
@@ -117,11 +119,17 @@ class _Trainer:
 
     def _step(self, batch: StepBatch) -> dict[str, float]:
         self._set_learning_rate()
-        model = self.model
-        items = model.items(batch.items)
+        plan, model = self.plan, self.model
+        items, content = model.items(batch.items)
         user_BD = model.users(items.history_SD, batch.histories)
-        target_CD, bias_C = items.target_SD[batch.candidates_C], items.bias_S[batch.candidates_C]
-        scores_BC = user_BD @ target_CD.T + bias_C
+        # Some users (rows come shuffled) choose by content alone, as they will among new items.
+        hidden = round(plan.spec.item_id_dropout * len(user_BD)) if plan.spec.item_id else 0
+        parts_BC = [
+            user_XD @ some.target_SD[batch.candidates_C].T + some.bias_S[batch.candidates_C]
+            for user_XD, some in ((user_BD[:hidden], content), (user_BD[hidden:], items))
+        ]
+        # What a user has is masked when ranking; as negatives these items would push their like away.
+        scores_BC = torch.cat(parts_BC).index_put(batch.shown, torch.tensor(MASKED_SCORE))
         loss, parts = model.loss(items, batch.aligned_A, scores_BC, batch.positives_BC, batch.log_inclusion_C)
         # The mean over ranks, so that all of them see a loss that is not finite in the same step.
         values = np.array([loss.item(), *[part.item() for part in parts.values()]])
@@ -135,7 +143,7 @@ class _Trainer:
         self.stepper.zero_grad()
         loss.backward()
         self.stepper.synchronize()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), self.plan.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
         with self.stepper.skip_synchronize():
             self.stepper.step()
         self.state.step += 1

@@ -11,6 +11,8 @@ def tower() -> HistoryAttention:
     torch.manual_seed(0)
     made = HistoryAttention(dim=6, heads=2).eval()
     with torch.no_grad():
+        for parameter in made.parameters():  # it starts as the plain mean: attention must be in play here
+            parameter.normal_(std=0.7)
         made.newcomer_D.copy_(torch.arange(6.0))
     return made
 
@@ -18,7 +20,8 @@ def tower() -> HistoryAttention:
 def pooled_one_by_one(made: HistoryAttention, item_LD: torch.Tensor) -> torch.Tensor:
     """One user's vector by the formula, with a softmax over exactly this user's items."""
     weights_LH = made.score(item_LD).softmax(dim=0)
-    user_D = made.mix((weights_LH.T @ item_LD).flatten())
+    heads = [weights_LH[:, h] @ item_LD[:, 3 * h : 3 * h + 3] for h in range(2)]
+    user_D = torch.cat(heads)
     return user_D + made.mlp(user_D)
 
 
@@ -28,6 +31,12 @@ def test_a_user_is_the_softmax_pooling_of_exactly_their_own_items() -> None:
     users_BD = made(item_SD, Histories.from_lists([np.array(row) for row in rows]))
     for user_D, row in zip(users_BD, rows, strict=True):
         torch.testing.assert_close(user_D, pooled_one_by_one(made, item_SD[row]))
+
+
+def test_it_starts_as_the_plain_mean_of_the_history() -> None:
+    item_SD = torch.randn(4, 6)
+    users_BD = HistoryAttention(dim=6, heads=2).eval()(item_SD, Histories.from_lists([np.array([0, 3])]))
+    torch.testing.assert_close(users_BD[0], (item_SD[0] + item_SD[3]) / 2)
 
 
 def test_a_user_without_history_is_the_learned_newcomer() -> None:

@@ -40,7 +40,8 @@ def tiny_items() -> ItemBatch:
 
 def full_scores(model, batch, user):
     with torch.inference_mode():
-        made = model.items(batch)
+        tokens = model.tokens(batch.vectors, batch.present_SM)
+        made = model.assemble(tokens, batch.present_SM, batch.index_S, batch.known_S)
         return (user * made.target_SD).sum(1) + made.bias_S
 
 
