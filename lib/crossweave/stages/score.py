@@ -52,7 +52,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         record.nothing_to_do(last.rows, reads, "this date's users are scored with this model")
         return
     manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
-    if manifest is None or trained.reads != tensors.writes:
+    if manifest is None or trained.details["tensors"] != manifest.fingerprint:
         raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
     model_folder = context.workspace / "models" / trained.details["folder"]
     store = TableStore(context.workspace / "tables")

@@ -89,7 +89,17 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
         f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
         f" of {outcome.epochs} · {folder}"
     )
-    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, {}, rows, {"folder": folder.name}))
+    receipts.publish(
+        Receipt(
+            STAGE,
+            fingerprint,
+            context.run_id,
+            record.reads,
+            {},
+            rows,
+            {"folder": folder.name, "tensors": manifest.fingerprint},
+        )
+    )
 
 
 def is_current(context: StageContext) -> bool:
