@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Split = Literal["train", "valid", "test"]
-Kind = Literal["text", "image", "audio", "tags", "vector"]
+Kind = Literal["text", "image", "audio", "video", "tags", "attributes", "vector", "vector_id"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
@@ -80,8 +80,8 @@ class ModalitySettings(Section):
     encoder: str
 
     @model_validator(mode="after")
-    def _one_column_unless_text(self) -> ModalitySettings:
-        if self.kind != "text" and len(self.columns) != 1:
+    def _one_column_unless_several_fit(self) -> ModalitySettings:
+        if self.kind not in ("text", "attributes") and len(self.columns) != 1:
             raise ValueError(f"a modality of kind {self.kind} is read from exactly one column")
         return self
 

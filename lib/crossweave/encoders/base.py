@@ -9,7 +9,7 @@ import abc
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -61,8 +61,8 @@ class Encoder(abc.ABC):
     """Turns values of one modality kind into vectors of one length.
 
     A subclass gives `name`, `Settings`, `code_version`, `_dim`, `_prepare_one` (or `prepare`) and `_encode`; one
-    with weights also `_load` and `_weights_hash`. An encoder travels to workers by pickle, always without
-    what `load` built.
+    with weights also `_load` and `_weights_hash`; one that learns statistics of the catalog sets `learns` and gives
+    `_fit`. An encoder travels to workers by pickle, always without what `load` built.
     """
 
     name: ClassVar[str]
@@ -71,11 +71,35 @@ class Encoder(abc.ABC):
     """Raised by whoever changes this encoder's code such that vectors change."""
     neutral_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings that leave the vectors as they are (paths, limits, batch sizes): kept out of the fingerprint."""
+    learns: ClassVar[bool] = False
+    """Whether `fit` must see a sample of the catalog first (document frequencies, means, vocabularies)."""
 
     def __init__(self, kind: str, settings: EncoderSettings) -> None:
         self.kind = kind
         self.settings = settings
         self._loaded = False
+        self._learned: Mapping[str, Any] | None = None
+
+    @property
+    def learned(self) -> Mapping[str, Any]:
+        """What `fit` found, as JSON-able values: part of the fingerprint. Raises RuntimeError before `fit`."""
+        if self._learned is None:
+            if self.learns:
+                raise RuntimeError(f"encoder {self.name!r} was used before it was fitted to the catalog")
+            return {}
+        return self._learned
+
+    @final
+    def fit(self, values: Iterable[Any]) -> None:
+        """Learn from a sample of the catalog's values, of which bad ones are passed over; see `learned`."""
+        self.restore(self._fit(values))
+
+    @final
+    def restore(self, learned: Mapping[str, Any]) -> None:
+        """Take over what an earlier `fit` found, so that vectors of many nights stay comparable."""
+        self._learned = dict(learned)
+        for cached in ("dim", "fingerprint"):
+            self.__dict__.pop(cached, None)
 
     @functools.cached_property
     def dim(self) -> int:
@@ -95,6 +119,7 @@ class Encoder(abc.ABC):
             "code_version": self.code_version,
             "settings": settings,
             "weights": self._weights_hash(),
+            **({"learned": self.learned} if self.learns else {}),
             "dtype": settings.get("dtype", "float32"),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -164,6 +189,10 @@ class Encoder(abc.ABC):
         """One example from one value. Raises BadValueError."""
         return value
 
+    def _fit(self, values: Iterable[Any]) -> Mapping[str, Any]:
+        """What to keep of a sample, JSON-able and small enough to travel to every worker (a few MB)."""
+        return {}
+
     def _load(self, device: str) -> None:
         """Build what `_encode` needs; nothing, for an encoder without weights."""
 
@@ -173,7 +202,8 @@ class Encoder(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # Weights never travel; dim and fingerprint do, so that a worker need not hash the weights again.
-        return {key: self.__dict__[key] for key in ("kind", "settings", "dim", "fingerprint") if key in self.__dict__}
+        keys = ("kind", "settings", "_learned", "dim", "fingerprint")
+        return {key: self.__dict__[key] for key in keys if key in self.__dict__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["kind"], state["settings"])  # type: ignore[misc]

@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import Field
 
-from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
-from crossweave.encoders.media import decode_image
+from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.pictures import ImageEncoder, ImageSettings
 
 _SIDE = 96  # pixels of the copy that is described; pictures are squeezed to a square, as layout is relative
 _MOMENT_GRID = 4
@@ -29,15 +28,11 @@ _MOMENT_SCALE = 0.32
 _DCT_SCALE = 0.125
 
 
-class DescriptorSettings(EncoderSettings):
+class DescriptorSettings(ImageSettings):
     """Settings of the image descriptor; its size is fixed."""
 
-    max_pixels: int = Field(
-        50_000_000, ge=1, description="Width times height; larger pictures are refused before decoding, as bombs are."
-    )
 
-
-class DescriptorEncoder(Encoder):
+class DescriptorEncoder(ImageEncoder):
     """JPEG, PNG or WEBP bytes become a vector [784] of four blocks, each with a norm near one on photographs.
 
     144 colour moments (mean, deviation, cube-rooted skew of R, G, B on a 4 × 4 grid; Stricker & Orengo 1995);
@@ -48,7 +43,6 @@ class DescriptorEncoder(Encoder):
 
     name = "descriptor"
     Settings: ClassVar[type[EncoderSettings]] = DescriptorSettings
-    neutral_settings = frozenset({"max_pixels"})
     settings: DescriptorSettings
 
     @property
@@ -64,9 +58,13 @@ class DescriptorEncoder(Encoder):
             + _DCT_KEEP**2
         )
 
-    def _prepare_one(self, value: Any) -> npt.NDArray[np.uint8]:
+    @property
+    def decode_side(self) -> int:
+        """That of the small copy."""
+        return _SIDE
+
+    def _prepare_picture(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """RGB and HSV of the small copy, uint8 [96, 96, 6]."""
-        picture = decode_image(value, self.settings.max_pixels, _SIDE)
         small = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.concatenate([np.asarray(small), np.asarray(small.convert("HSV"))], axis=2)
 

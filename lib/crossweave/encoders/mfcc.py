@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
-from crossweave.encoders.media import MediaError, decode_audio
+from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.sounds import AudioEncoder, AudioSettings
 
 _TOP_DB = 80.0
 _DELTA_REACH = 2  # frames on each side of a slope
 
 
-class MfccSettings(EncoderSettings):
+class MfccSettings(AudioSettings):
     """Settings of the MFCC encoder."""
 
     sample_rate: int = Field(16_000, ge=2_000, le=96_000, description="Hz; 16 kHz keeps speech and most timbre.")
@@ -28,8 +28,6 @@ class MfccSettings(EncoderSettings):
     mel_bands: int = Field(64, ge=2, le=256, description="Bands of the mel filter bank.")
     frame_samples: int = Field(400, ge=16, le=8192, description="Samples a frame; 400 are 25 ms at 16 kHz.")
     hop_samples: int = Field(160, ge=1, description="Samples between two frames' starts; 160 are 10 ms at 16 kHz.")
-    max_seconds: float = Field(30.0, gt=0, description="Seconds kept; the rest of a longer clip is cut off.")
-    refuse_seconds: float = Field(3600.0, gt=0, description="Seconds; longer clips are refused, as no sample is that.")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> MfccSettings:
@@ -38,7 +36,7 @@ class MfccSettings(EncoderSettings):
         return self
 
 
-class MfccEncoder(Encoder):
+class MfccEncoder(AudioEncoder):
     """WAV, FLAC, OGG or MP3 bytes become a vector [4 · coefficients]: over time, each coefficient's mean and
     deviation, then its slope's mean and deviation.
 
@@ -50,7 +48,6 @@ class MfccEncoder(Encoder):
 
     name = "mfcc"
     Settings: ClassVar[type[EncoderSettings]] = MfccSettings
-    neutral_settings = frozenset({"refuse_seconds"})
     settings: MfccSettings
 
     @property
@@ -61,14 +58,15 @@ class MfccEncoder(Encoder):
     def _dim(self) -> int:
         return 4 * self.settings.coefficients
 
-    def _prepare_one(self, value: Any) -> FloatArray:
-        settings = self.settings
-        wave = decode_audio(value, settings.sample_rate, settings.max_seconds, settings.refuse_seconds)
-        if len(wave) < settings.frame_samples:
-            raise MediaError(
-                "too_short", f"The sound has {len(wave)} samples; at least {settings.frame_samples} were expected."
-            )
-        return wave
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.settings.sample_rate
+
+    @property
+    def min_samples(self) -> int:
+        """One frame."""
+        return self.settings.frame_samples
 
     def _load(self, device: str) -> None:
         self._device = torch.device(device)

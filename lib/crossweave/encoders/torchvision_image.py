@@ -17,8 +17,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch.fx.experimental.optimization import fuse
 
-from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
-from crossweave.encoders.media import decode_image
+from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.pictures import ImageEncoder, ImageSettings
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.encoders.weights import hash_files, load_state, require_file
 from crossweave.errors import SettingsError
@@ -27,7 +27,7 @@ torchvision = import_torchvision()
 Triple = tuple[float, float, float]
 
 
-class TorchvisionSettings(EncoderSettings):
+class TorchvisionSettings(ImageSettings):
     """Settings of the torchvision encoder."""
 
     model: str = Field(description="Name of a torchvision classification model, such as resnet50 or vit_b_32.")
@@ -49,9 +49,6 @@ class TorchvisionSettings(EncoderSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of the computation; 16 bits pay on a GPU only (0.35 of the speed on a CPU without AMX)."
     )
-    max_pixels: int = Field(
-        50_000_000, ge=1, description="Width times height; larger pictures are refused before decoding, as bombs are."
-    )
     channels_last: bool = Field(True, description="Memory layout; 1.7 times as fast for convolutions on a CPU.")
     batch_images: int = Field(8, ge=1, description="Pictures of one call; 4 to 8 suit a CPU core, 256 a GPU.")
 
@@ -64,7 +61,7 @@ class TorchvisionSettings(EncoderSettings):
         return self
 
 
-class TorchvisionEncoder(Encoder):
+class TorchvisionEncoder(ImageEncoder):
     """JPEG, PNG or WEBP bytes become the features [D] of a torchvision model.
 
     The shorter side is resized to `resize` (bilinear, antialiased) and the centre `crop` is taken, as ImageNet
@@ -74,7 +71,7 @@ class TorchvisionEncoder(Encoder):
 
     name = "torchvision"
     Settings: ClassVar[type[EncoderSettings]] = TorchvisionSettings
-    neutral_settings = frozenset({"weights", "max_pixels", "channels_last", "batch_images"})
+    neutral_settings = ImageEncoder.neutral_settings | {"weights", "channels_last", "batch_images"}
     settings: TorchvisionSettings
 
     @property
@@ -106,10 +103,14 @@ class TorchvisionEncoder(Encoder):
         self._scale_C11 = scale.view(3, 1, 1).to(self._device)
         self._shift_C11 = shift.view(3, 1, 1).to(self._device)
 
-    def _prepare_one(self, value: Any) -> npt.NDArray[np.uint8]:
+    @property
+    def decode_side(self) -> int:
+        """The shorter side that the resize wants."""
+        return self.settings.resize
+
+    def _prepare_picture(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The centre crop, uint8 [3, crop, crop]."""
         settings = self.settings
-        picture = decode_image(value, settings.max_pixels, settings.resize)
         # The crop's box in source pixels: one resampling of what is kept, instead of resizing and then cutting.
         edge = min(picture.size) * settings.crop / settings.resize
         left, top = ((size - edge) / 2 for size in picture.size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -13,8 +15,14 @@ SOMETHING = r"(?U)\S"  # any character that is no white space, in any script
 def content_value(kind: str, columns: Sequence[str]) -> Column:
     """Return the value that an encoder gets: a string, bytes, list of strings or list of floats; null if missing.
 
-    Text columns are joined by line breaks; blank ones are left out of the join.
+    Text columns are joined by line breaks; blank ones are left out of the join. Attributes become a JSON object
+    of the columns that are not null, an id its text.
     """
+    if kind == "attributes":
+        filled = reduce(or_, [F.col(c).isNotNull() for c in columns])
+        return F.when(filled, F.to_json(F.struct(*[F.col(c) for c in columns])))
+    if kind == "vector_id":
+        return F.col(columns[0]).cast("string")
     if kind != "text":
         return F.col(columns[0])
     parts = [F.when(F.col(c).rlike(SOMETHING), F.col(c)) for c in columns]
@@ -43,5 +51,5 @@ def change_hash(kind: str, value: Column) -> Column:
 
 def content_hash(kind: str, value: Column) -> Column:
     """Return sha-256 (hex) of a content: its address in the feature tables, which nobody can forge."""
-    canonical = value if kind in ("text", "image", "audio") else F.to_json(value)
+    canonical = F.to_json(value) if kind in ("tags", "vector") else value
     return F.sha2(canonical.cast("binary"), 256)

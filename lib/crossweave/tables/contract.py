@@ -38,6 +38,9 @@ TEXT = ColumnType("a string", _is_text)
 BYTES = ColumnType("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t))
 TAGS = ColumnType("a list of strings", _is_list_of(_is_text))
 VECTOR = ColumnType("a list of float or double", _is_list_of(pa.types.is_floating))
+SCALAR = ColumnType(
+    "a number, string, boolean, date or timestamp", lambda t: not (pa.types.is_nested(t) or BYTES.accepts(t))
+)
 NUMBER = ColumnType("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t))
 TIME = ColumnType(
     "a timestamp or integer seconds since 1970", lambda t: pa.types.is_timestamp(t) or pa.types.is_integer(t)
@@ -45,7 +48,16 @@ TIME = ColumnType(
 FLAG = ColumnType("a boolean", pa.types.is_boolean)
 ANY = ColumnType("any type", lambda t: True)
 
-KIND_COLUMNS = {"text": TEXT, "image": BYTES, "audio": BYTES, "tags": TAGS, "vector": VECTOR}
+KIND_COLUMNS = {
+    "text": TEXT,
+    "image": BYTES,
+    "audio": BYTES,
+    "video": BYTES,
+    "tags": TAGS,
+    "attributes": SCALAR,
+    "vector": VECTOR,
+    "vector_id": ID,
+}
 """What a modality's columns must be, by its kind."""
 
 
