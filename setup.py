@@ -21,6 +21,8 @@ RUNTIME = [
     "matplotlib",
     "jinja2",
     "tensorboard",
+    "av>=18,<19",  # frames and sound tracks of videos
+    "mido>=1.3,<2",  # MIDI files
     # What horovod and petastorm import; both are installed without their own dependencies.
     "cloudpickle",
     "psutil",
@@ -52,6 +54,7 @@ setup(
     extras_require={
         "test": ["pytest", "hypothesis"],
         "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
+        "bench": ["sentence-transformers>=6.2,<7", "librosa>=0.11,<0.12"],  # what benchmarks compare with
         "pack": ["venv-pack==0.2.0"],
         "native": WITHOUT_DEPENDENCIES,
     },

@@ -44,9 +44,7 @@ class AudioEncoder(Encoder):
     @final
     def _prepare_one(self, value: Any) -> Any:
         settings = self.settings
-        return self.prepare_wave(
-            decode_audio(value, self.sample_rate, settings.max_seconds, settings.refuse_seconds)
-        )
+        return self.prepare_wave(decode_audio(value, self.sample_rate, settings.max_seconds, settings.refuse_seconds))
 
     @final
     def prepare_wave(self, wave_S: FloatArray) -> Any:
