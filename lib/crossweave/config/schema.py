@@ -112,6 +112,13 @@ class EmbedSettings(Section):
     max_bad_fraction: Fraction
     min_bad_count: Annotated[int, Field(ge=0)]
     retry_failed: bool
+    isolate_decoders: bool
+    item_seconds: Annotated[float, Field(gt=0.0)]
+    item_megabytes: Positive
+    commit_contents: Positive
+    fit_rows: Positive
+    refit: bool
+    selftest_rows: Positive
     device: Literal["auto", "cpu", "cuda"]
 
 

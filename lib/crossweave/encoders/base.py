@@ -71,6 +71,10 @@ class Encoder(abc.ABC):
     """Raised by whoever changes this encoder's code such that vectors change."""
     neutral_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings that leave the vectors as they are (paths, limits, batch sizes): kept out of the fingerprint."""
+    isolated: ClassVar[bool] = False
+    """Whether `prepare` decodes formats whose decoders may crash or hang, and belongs in a decoder process."""
+    window: ClassVar[int] = 4096
+    """Values prepared at a time: enough to sort by length, few enough to hold in memory."""
     learns: ClassVar[bool] = False
     """Whether `fit` must see a sample of the catalog first (document frequencies, means, vocabularies)."""
 
@@ -108,21 +112,42 @@ class Encoder(abc.ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of all that decides a vector: name, kind, code version, settings and weights' content.
+        """Hex SHA-256 of all that decides a vector: name, kind, code version, settings, weights' content, what was
+        learned, and the precision.
 
         The same settings and weights in another folder give the same fingerprint.
         """
-        settings = self.settings.model_dump(mode="json", exclude=set(self.neutral_settings))
+        facts = {
+            "identity": self.identity,
+            **({"learned": self.learned} if self.learns else {}),
+            "precision": self.precision,
+        }
+        return _digest(facts)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Hex SHA-256 of what decides a vector and is known before `fit` and the self-test of this machine."""
         facts = {
             "name": self.name,
             "kind": self.kind,
             "code_version": self.code_version,
-            "settings": settings,
+            "settings": self.settings.model_dump(mode="json", exclude=set(self.neutral_settings)),
             "weights": self._weights_hash(),
-            **({"learned": self.learned} if self.learns else {}),
-            "dtype": settings.get("dtype", "float32"),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return _digest(facts)
+
+    @property
+    def precision(self) -> str:
+        """What the encoder computes in: float32, or something faster whose vectors differ a little."""
+        return "float32"
+
+    @property
+    def open_choices(self) -> bool:
+        """Whether the settings leave something for a self-test of this machine to choose."""
+        return False
+
+    def settle(self, precision: str, backend: str) -> None:
+        """Take over what a self-test chose; settings that name a choice still win."""
 
     @property
     def loaded(self) -> bool:
@@ -202,12 +227,16 @@ class Encoder(abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # Weights never travel; dim and fingerprint do, so that a worker need not hash the weights again.
-        keys = ("kind", "settings", "_learned", "dim", "fingerprint")
+        keys = ("kind", "settings", "_learned", "dim", "identity", "fingerprint")
         return {key: self.__dict__[key] for key in keys if key in self.__dict__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["kind"], state["settings"])  # type: ignore[misc]
         self.__dict__.update(state)
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def refuse_none(position: int, value: Any) -> None:

@@ -27,6 +27,8 @@ class ImageEncoder(Encoder):
     """
 
     Settings: ClassVar[type[EncoderSettings]] = ImageSettings
+    isolated = True
+    window = 64
     neutral_settings: ClassVar[frozenset[str]] = frozenset({"max_pixels"})
     settings: ImageSettings
 

@@ -28,6 +28,8 @@ class AudioEncoder(Encoder):
     """
 
     Settings: ClassVar[type[EncoderSettings]] = AudioSettings
+    isolated = True
+    window = 64
     neutral_settings: ClassVar[frozenset[str]] = frozenset({"refuse_seconds"})
     settings: AudioSettings
 

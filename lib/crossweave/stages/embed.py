@@ -7,9 +7,12 @@ and encoder fingerprint, or known to fail under it; encoded = wanted − have.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +24,16 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
-from crossweave.encoders.batching import encode_values
-from crossweave.errors import BudgetExceededError, ReconciliationError, SettingsError
+from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
+from crossweave.errors import BudgetExceededError, ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
-from crossweave.tables.content import content_hash, content_value
 from crossweave.tables.contract import InputTable, preflight
+from crossweave.tables.encoder_states import EncoderState, EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN, FeatureWriter
 from crossweave.tables.files import digest
+from crossweave.tables.payloads import batch_rows, read_payloads
 from crossweave.tables.quarantine import quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import feature_table
@@ -37,8 +41,6 @@ from crossweave.tables.store import TableStore
 from crossweave.tables.vectors import LARGEST
 
 STAGE = "embed"
-BROADCAST_ROWS = 2_000_000  # contents to encode up to here travel to the scan; above, the payloads are shuffled
-SPREAD_ROWS = 100_000  # contents up to here are dealt out evenly to the tasks, whatever the input's row groups
 
 
 def build_encoders(settings: Settings) -> dict[str, Encoder]:
@@ -61,11 +63,12 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     ingest = receipts.required("ingest")
     catalog_version = ingest.writes["catalog"]
     encoders = build_encoders(settings)
-    prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
-    fingerprint = digest({"catalog": catalog_version, "encoders": prints, "budget": settings.embed.max_bad_fraction})
     last = receipts.latest(STAGE)
     record.reads = {"catalog": catalog_version}
-    if last is not None and last.fingerprint == fingerprint and not settings.embed.retry_failed:
+    states = EncoderStates(context.workspace)
+    known = [take_over(encoder, states.load(name, encoder.identity)) for name, encoder in encoders.items()]
+    again = settings.embed.retry_failed or settings.embed.refit
+    if all(known) and not again and last is not None and last.fingerprint == _fingerprint(context, ingest, encoders):
         record.nothing_to_do(last.rows, record.reads, "0 contents to encode, no model loaded")
         record.metrics = {f"{name}.encoded": 0 for name in encoders}
         return
@@ -76,12 +79,18 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     over_budget: list[str] = []
     for name, encoder in encoders.items():
         work = _Modality(context, store, name, encoder, catalog, bool(ingest.details["repeated_ids"]))
+        work.prepare(states)
         work.run()
         record.ledgers[name] = work.ledger
         record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
         over_budget += work.over_budget
         record.writes |= work.writes
-        details[name] = {"table": work.table, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
+        details[name] = {
+            "table": work.table,
+            "fingerprint": encoder.fingerprint,
+            "dim": encoder.dim,
+            "precision": encoder.precision,
+        }
     record.check()
     if over_budget:
         raise BudgetExceededError(
@@ -91,9 +100,25 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     encoded = sum(int(record.metrics[f"{name}.encoded"]) for name in encoders)
     record.note = f"{encoded:,} contents encoded"
     record.noop = encoded == 0
+    fingerprint = _fingerprint(context, ingest, encoders)
     receipts.publish(
         Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, record.total.rows_in, details)
     )
+
+
+def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Encoder]) -> str:
+    prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
+    budget = context.settings.embed.max_bad_fraction
+    return digest({"catalog": ingest.writes["catalog"], "encoders": prints, "budget": budget})
+
+
+def take_over(encoder: Encoder, state: EncoderState) -> bool:
+    """Give an encoder what earlier nights found out for it; False where it still has to be found out."""
+    if state.learned is not None:
+        encoder.restore(state.learned)
+    if state.selftest is not None:
+        encoder.settle(state.selftest["precision"], state.selftest["backend"])
+    return not ((encoder.learns and state.learned is None) or (encoder.open_choices and state.selftest is None))
 
 
 def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
@@ -102,6 +127,7 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
     Exact where nothing changed; else an upper bound, since equal contents are encoded once.
     """
     receipts, encoders = Receipts(context.workspace), build_encoders(context.settings)
+    states = EncoderStates(context.workspace)
     ingest = receipts.latest("ingest")
     store = TableStore(context.workspace / "tables")
     lines = []
@@ -109,10 +135,11 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
         count = 0
         if ingest is not None:
             catalog = store.read(context.spark, "catalog", ingest.writes["catalog"]).where("status = 'active'")
-            count = _Modality(context, store, name, encoder, catalog, False).count_wanted()
+            known = take_over(encoder, states.load(name, encoder.identity))
+            count = _Modality(context, store, name, encoder, catalog, False).count_wanted(known)
         bound = "" if changed is None else "at most "
         total = count + (changed or {}).get(name, 0)
-        what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name} ({encoder.dim} numbers each)"
+        what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name}"
         lines.append(PlanLine(f"{STAGE} {name}", total > 0, what))
     return lines
 
@@ -131,7 +158,7 @@ class _Modality:
     ) -> None:
         self.context, self.settings, self.store = context, context.settings, store
         self.name, self.encoder = name, encoder
-        self.table = feature_table(name, encoder.fingerprint)
+        self.modality = self.settings.modalities[name]
         self.repeated_ids = repeated_ids
         self.spark: SparkSession = context.spark
         # One row an item that has this modality: the unit of the ledger.
@@ -141,6 +168,29 @@ class _Modality:
         self.metrics: dict[str, float] = {}
         self.writes: dict[str, int] = {}
         self.over_budget: list[str] = []
+
+    @property
+    def table(self) -> str:
+        """The feature table of this modality and its encoder."""
+        return feature_table(self.name, self.encoder.fingerprint)
+
+    def prepare(self, states: EncoderStates) -> None:
+        """Fit and self-test the encoder on a sample of the catalog, where that is still to be done or asked for."""
+        encoder, embed = self.encoder, self.settings.embed
+        state = states.load(self.name, encoder.identity)
+        if encoder.learns and (state.learned is None or embed.refit):
+            sample, _ = self._sample(embed.fit_rows)
+            encoder.fit(row["value"] for row in sample.collect())
+            state = replace(state, learned=dict(encoder.learned))
+            states.save(self.name, encoder.identity, state)
+        if encoder.open_choices and state.selftest is None:
+            sample, count = self._sample(embed.selftest_rows)
+            if count == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
+                task = self._task(Path())
+                verdict = sample.coalesce(1).mapInArrow(lambda b: _self_test(task, b), "verdict string").collect()
+                state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
+                states.save(self.name, encoder.identity, state)
+        take_over(encoder, state)
 
     def run(self) -> None:
         """Encode this modality's missing contents, commit them, then the failures."""
@@ -152,18 +202,47 @@ class _Modality:
         finally:
             wanted.unpersist()
 
-    def count_wanted(self) -> int:
-        """Count the contents that have no vector yet."""
-        return self._wanted().count()
+    def count_wanted(self, known: bool) -> int:
+        """Count the contents that have no vector yet: all, where the encoder is not even fitted (`known` False)."""
+        return (self._wanted() if known else self._contents()).count()
+
+    def _contents(self) -> DataFrame:
+        """Return the distinct contents, each with the first item that has it: content_hash, item_id."""
+        return self.cells.groupBy("content_hash").agg(F.min("item_id").alias("item_id"))
 
     def _wanted(self) -> DataFrame:
         """Return the contents to encode, each with the first item that has it: content_hash, item_id."""
         have = self.store.read(self.spark, self.table).select("content_hash")
-        contents = self.cells.groupBy("content_hash").agg(F.min("item_id").alias("item_id"))
-        wanted = contents.join(have, "content_hash", "left_anti")
+        wanted = self._contents().join(have, "content_hash", "left_anti")
         if not self.settings.embed.retry_failed:
             wanted = wanted.join(self._known_failures(), "content_hash", "left_anti")
         return wanted
+
+    def _sample(self, most: int) -> tuple[DataFrame, int]:
+        """Return (content_hash, value) of the contents with the lowest hashes, a fair draw, and how many they are."""
+        rows = self._contents().orderBy("content_hash").limit(most).collect()
+        wanted = self.spark.createDataFrame(rows, "content_hash string, item_id string")
+        return self._rows(wanted, len(rows)).dropDuplicates(["content_hash"]).orderBy("content_hash"), len(rows)
+
+    def _rows(self, wanted: DataFrame, count: int) -> DataFrame:
+        """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
+        source = self._source()
+        tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
+        most = batch_rows(source.files, source.rows, self.settings.embed.batch_rows)
+        self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", most)
+        kind, columns = self.modality.kind, self.modality.columns
+        id_column = self.settings.inputs.items.id
+        rows = read_payloads(self.spark, source.files, id_column, kind, columns, wanted, count, tasks)
+        # Two rows of one id may hold the same content.
+        return rows.dropDuplicates(["content_hash"]) if self.repeated_ids else rows
+
+    def _source(self) -> InputTable:
+        return preflight("items", self.settings.inputs.items.path, {})
+
+    def _task(self, folder: Path) -> _Task:
+        embed = self.settings.embed
+        limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
+        return _Task(self.encoder, folder, self.context.date, embed.device, limits)
 
     def _known_failures(self) -> DataFrame:
         quarantine = self.store.read(self.spark, "quarantine")
@@ -171,22 +250,30 @@ class _Modality:
         return quarantine.where(mine & (F.col("modality") == self.name)).select("content_hash").distinct()
 
     def _encode(self, wanted: DataFrame, count: int) -> DataFrame:
-        """Encode and commit; returns the failures as content_hash, reason, detail, transient."""
-        modality = self.settings.modalities[self.name]
-        source = preflight("items", self.settings.inputs.items.path, {})
-        value = content_value(modality.kind, modality.columns)
-        rows = self._payloads(source, wanted, count).select(
-            "content_hash", value.alias("value"), content_hash(modality.kind, value).alias("actual")
-        )
-        rows = rows.where("actual = content_hash").select("content_hash", "value")
-        if self.repeated_ids:  # two rows of one id may hold the same content
-            rows = rows.dropDuplicates(["content_hash"])
-        folder = self.store.fresh_folder(self.table)
-        task = _Task(self.encoder, folder, self.context.date, self.settings.embed.device)
+        """Encode and commit in rounds, so that a run that dies loses one; returns the failures of all of them."""
+        rounds = -(-count // self.settings.embed.commit_contents)
         progress = self.context.progress(f"embed {self.name}", count, "contents")
-        with task_progress(self.spark, progress, count):
-            written = rows.mapInArrow(lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
+        refused: list[DataFrame] = []
+        done = 0
+        for number in range(rounds):
+            part, size = wanted, count
+            if rounds > 1:
+                part = wanted.where(F.pmod(F.xxhash64("content_hash"), F.lit(rounds)) == number)
+                size = part.count()
+            with task_progress(self.spark, progress, size):
+                written, failures = self._round(part, size)
+            done += written
+            refused += failures
         progress.close(count)
+        everything = reduce(DataFrame.unionByName, refused, self._no_failures())
+        return everything if done == count else self._with_vanished(wanted, everything)
+
+    def _round(self, wanted: DataFrame, count: int) -> tuple[int, list[DataFrame]]:
+        """Encode and commit one round: how many contents ended in a vector or a failure, and the failures."""
+        folder = self.store.fresh_folder(self.table)
+        task = self._task(folder)
+        rows = self._rows(wanted, count)
+        written = rows.mapInArrow(lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
         base = self.store.snapshot(self.table)
         if files["vectors"] or base is None:
@@ -203,23 +290,10 @@ class _Modality:
             raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
         self.writes[self.table] = base.version
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]
-        refused = self.spark.read.schema(from_arrow_schema(FAILURES)).parquet(*paths) if paths else self._no_failures()
-        return refused if done == count else self._with_vanished(wanted, refused)
+        return done, [self.spark.read.schema(from_arrow_schema(FAILURES)).parquet(*paths)] if paths else []
 
     def _no_failures(self) -> DataFrame:
         return self.spark.createDataFrame([], from_arrow_schema(FAILURES))
-
-    def _payloads(self, source: InputTable, wanted: DataFrame, count: int) -> DataFrame:
-        """Join the wanted contents with the rows of the items table that carry them."""
-        tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
-        size = sum(file.stat().st_size for file in source.files)
-        self.spark.conf.set("spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks))
-        items = self.spark.read.parquet(*[str(file) for file in source.files])
-        self.spark.conf.unset("spark.sql.files.maxPartitionBytes")
-        keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")
-        keys = F.broadcast(keys) if count <= BROADCAST_ROWS else keys
-        rows = items.join(keys, F.col(self.settings.inputs.items.id).cast("string") == F.col("_item"))
-        return rows.repartition(tasks) if count <= SPREAD_ROWS else rows
 
     def _with_vanished(self, wanted: DataFrame, refused: DataFrame) -> DataFrame:
         """Add the contents that the items table no longer holds as they were when it was ingested."""
@@ -298,6 +372,7 @@ class _Modality:
             "encoder": self.encoder.name,
             "fingerprint": self.encoder.fingerprint,
             "dim": str(self.encoder.dim),
+            "precision": self.encoder.precision,
             "dtype": "float16",
         }
 
@@ -313,50 +388,45 @@ class _Task:
     folder: Path
     date: datetime.date
     device: str
+    limits: Limits
+
+    def place(self) -> tuple[str, int]:
+        """Return the torch device and the CPU threads that Spark gave this task."""
+        local = TaskContext.get()
+        gpu = local.resources().get("gpu") if local else None
+        return usable_device(self.device, gpu.addresses[0] if gpu else None), max(1, local.cpus() if local else 1)
 
 
 OUT_OF_RANGE = ("out_of_range", f"a number of the vector is beyond ±{LARGEST:.0f}, what float16 can hold", False)
-_LOADED: dict[str, Encoder] = {}
-"""Encoders loaded in this worker process, by fingerprint: Spark reuses processes, a model is loaded once in each."""
 
 
 def _encode_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Encode one partition of (content_hash, value) and return which files hold the result."""
     writer = FeatureWriter(task.folder, task.encoder.dim, task.date)
-    for batch in batches:
-        hashes = batch.column(0).to_pylist()
-        encoder = _loaded(task)
-        vectors_BD, positions, failures = encode_values(encoder, batch.column(1).to_pylist())
-        fits_B = np.abs(vectors_BD).max(axis=1, initial=0.0) <= LARGEST
-        writer.vectors([hashes[p] for p, fits in zip(positions, fits_B, strict=True) if fits], vectors_BD[fits_B])
-        rows = [(hashes[f.position], f.reason, f.detail, f.transient) for f in failures]
-        rows += [(hashes[p], *OUT_OF_RANGE) for p, fits in zip(positions, fits_B, strict=True) if not fits]
-        writer.failures(rows)
+    rows = (row for batch in batches for row in zip(*[column.to_pylist() for column in batch.columns], strict=True))
+    for window in encode_stream(task.encoder, rows, task.limits, *task.place()):
+        _write(writer, window)
     yield writer.close()
 
 
-def _loaded(task: _Task) -> Encoder:
-    encoder = _LOADED.get(task.encoder.fingerprint)
-    if encoder is None:
-        import torch
-
-        local = TaskContext.get()
-        torch.set_num_threads(max(1, local.cpus() if local else 1))
-        encoder = task.encoder
-        encoder.load(_device(task.device, local))
-        _LOADED[encoder.fingerprint] = encoder
-    return encoder
+def _write(writer: FeatureWriter, window: Encoded) -> None:
+    fits_G = np.abs(window.vectors_GD).max(axis=1, initial=0.0) <= LARGEST
+    writer.vectors([key for key, fits in zip(window.keys, fits_G, strict=True) if fits], window.vectors_GD[fits_G])
+    rows = [(key, failure.reason, failure.detail, failure.transient) for key, failure in window.failures]
+    rows += [(key, *OUT_OF_RANGE) for key, fits in zip(window.keys, fits_G, strict=True) if not fits]
+    writer.failures(rows)
 
 
-def _device(wish: str, local: TaskContext | None) -> str:
-    """Choose the device: the GPU that Spark assigned to this task, any GPU if it assigned none, else the CPU."""
-    if wish == "cpu":
-        return "cpu"
+def _self_test(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Time the encoder's precisions and back ends on a sample, and return the verdict as JSON."""
     import torch
 
-    if not torch.cuda.is_available():
-        if wish == "cuda":
-            raise SettingsError("embed.device=cuda, but torch sees no GPU on a worker", "use auto or cpu")
-        return "cpu"
-    assigned = local.resources().get("gpu") if local else None
-    return f"cuda:{assigned.addresses[0]}" if assigned else "cuda:0"
+    from crossweave.encoders.neural import NeuralEncoder
+    from crossweave.encoders.selftest import choose
+
+    values: list[Any] = [value for batch in batches for value in batch.column(1).to_pylist()]
+    device, threads = task.place()
+    torch.set_num_threads(threads)
+    assert isinstance(task.encoder, NeuralEncoder)  # no other has open choices
+    verdict = choose(task.encoder, values, device, task.limits)
+    yield pa.RecordBatch.from_arrays([pa.array([json.dumps(verdict.as_json())])], names=["verdict"])

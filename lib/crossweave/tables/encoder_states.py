@@ -1,0 +1,36 @@
+"""What encoders learned from the catalog and from the machine, kept so that every night's vectors are comparable."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crossweave.tables.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """One modality's: statistics that `fit` found (None: not fitted), and the verdict of the self-test (None: none)."""
+
+    learned: dict[str, Any] | None = None
+    selftest: dict[str, Any] | None = field(default=None)
+
+
+class EncoderStates:
+    """The folder `encoders` of a workspace: one JSON file a (modality, encoder identity)."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._folder = workspace / "encoders"
+
+    def load(self, modality: str, identity: str) -> EncoderState:
+        """Return what is kept; raises TableError where the file is torn."""
+        path = self._path(modality, identity)
+        return EncoderState(**read_json(path)) if path.is_file() else EncoderState()
+
+    def save(self, modality: str, identity: str, state: EncoderState) -> None:
+        """Replace what is kept, atomically."""
+        write_json(self._path(modality, identity), asdict(state))
+
+    def _path(self, modality: str, identity: str) -> Path:
+        return self._folder / f"{modality}-{identity[:16]}.json"

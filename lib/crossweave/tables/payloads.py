@@ -1,0 +1,49 @@
+"""Reads the contents themselves back from the items table: the only place that carries payloads to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from crossweave.tables.content import content_hash, content_value
+
+BROADCAST_ROWS = 2_000_000  # contents to read up to here travel to the scan; above, the payloads are shuffled
+SPREAD_ROWS = 100_000  # contents up to here are dealt out evenly to the tasks, whatever the input's row groups
+BATCH_BYTES = 16 << 20  # of values that one Arrow batch carries to a worker, on average
+
+
+def read_payloads(
+    spark: SparkSession,
+    files: Sequence[Path],
+    id_column: str,
+    kind: str,
+    columns: Sequence[str],
+    wanted: DataFrame,
+    count: int,
+    tasks: int,
+) -> DataFrame:
+    """Return (content_hash, value) of the wanted contents (content_hash, item_id), as they were when ingested.
+
+    A row whose content is no longer what its hash says is left out: the caller counts. Several rows of one item may
+    repeat a content.
+    """
+    size = sum(file.stat().st_size for file in files)
+    spark.conf.set("spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks))
+    items = spark.read.parquet(*[str(file) for file in files])
+    spark.conf.unset("spark.sql.files.maxPartitionBytes")
+    keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")
+    keys = F.broadcast(keys) if count <= BROADCAST_ROWS else keys
+    value = content_value(kind, columns)
+    rows = items.join(keys, F.col(id_column).cast("string") == F.col("_item"))
+    rows = rows.select("content_hash", value.alias("value"), content_hash(kind, value).alias("actual"))
+    rows = rows.where("actual = content_hash").select("content_hash", "value")
+    return rows.repartition(tasks) if count <= SPREAD_ROWS else rows
+
+
+def batch_rows(files: Sequence[Path], rows: int, most: int) -> int:
+    """Return how many rows an Arrow batch should carry, so that even large media stay within BATCH_BYTES a batch."""
+    size = sum(file.stat().st_size for file in files)
+    return max(1, min(most, BATCH_BYTES * rows // max(1, size)))
