@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import shutil
 import subprocess
@@ -14,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
+from tiny import picture, tiny_bert, tiny_clip, tiny_wav2vec2, tone
 
 from crossweave.encoders import ENCODERS, make_encoder
 from crossweave.encoders.base import Encoder
@@ -25,60 +23,10 @@ from crossweave.encoders.batching import encode_values
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
 
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "red",
-    "blue",
-    "shirt",
-    "pan",
-    "steel",
-    "cotton",
-    "the",
-    ",",
-    "s",
-]
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def picture(colour: str, size: tuple[int, int] = (90, 70), form: str = "JPEG") -> bytes:
-    image = Image.new("RGB", size, colour)
-    ImageDraw.Draw(image).ellipse((10, 10, 50, 60), fill="yellow", outline="black")
-    stream = io.BytesIO()
-    image.save(stream, form)
-    return stream.getvalue()
-
-
-def tone(hertz: float, seconds: float = 0.5, rate: int = 16_000, form: str = "WAV") -> bytes:
-    stream = io.BytesIO()
-    wave = 0.4 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
-    soundfile.write(stream, wave.astype(np.float32), rate, format=form)
-    return stream.getvalue()
-
-
-def tiny_bert(folder: Path) -> Path:
-    import transformers
-
-    torch.manual_seed(1)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = transformers.BertTokenizerFast(vocab={word: index for index, word in enumerate(WORDS)})
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @dataclass
@@ -111,7 +59,7 @@ BAD_TONES = {
     "undecodable": b"no sound at all, only words",
     "silent": tone(0),
     "too_long": tone(440, 4.0),
-    "too_short": tone(440, 0.01),
+    "too_short": tone(440, 0.002),
 }
 
 
@@ -120,7 +68,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("weights")
     torch.manual_seed(2)
     save_file(import_torchvision().models.resnet18().state_dict(), root / "resnet18.safetensors")
-    return {"bert": tiny_bert(root / "bert"), "resnet": root / "resnet18.safetensors"}
+    return {
+        "bert": tiny_bert(root / "bert"),
+        "clip": tiny_clip(root / "clip"),
+        "wav2vec2": tiny_wav2vec2(root / "wav2vec2"),
+        "resnet": root / "resnet18.safetensors",
+    }
 
 
 @pytest.fixture(params=sorted(ENCODERS), ids="-".join)
@@ -144,6 +97,17 @@ def case(entry: tuple[str, str], weights: dict[str, Path]) -> Case:
             {"max_pixels": 100_000},  # its size and steps are fixed
         ),
         ("image", "torchvision"): lambda: Case(PICTURES, BAD_PICTURES, resnet, {"mean": [0.5, 0.5, 0.5]}, "weights"),
+        ("image", "transformer"): lambda: Case(
+            PICTURES,
+            BAD_PICTURES,
+            {"path": str(weights["clip"]), "max_pixels": 100_000},
+            {"pooling": "mean"},
+            "path",
+        ),
+        ("audio", "spectrogram"): lambda: Case(TONES, BAD_TONES, {"refuse_seconds": 2.0}, {"mel_bands": 32}),
+        ("audio", "transformer"): lambda: Case(
+            TONES, BAD_TONES, {"path": str(weights["wav2vec2"]), "refuse_seconds": 2.0}, {"normalize": True}, "path"
+        ),
         ("audio", "mfcc"): lambda: Case(TONES, BAD_TONES, {"refuse_seconds": 2.0}, {"coefficients": 13}),
         ("vector", "column"): lambda: Case(
             [[1.0, 2.0, 3.0], np.array([0.5, -1, 4], dtype=np.float64), [0, 0, 0]],

@@ -23,6 +23,9 @@ ENCODERS: dict[tuple[str, str], str] = {
     ("tags", "transformer"): "crossweave.encoders.transformer_text:TransformerEncoder",
     ("image", "descriptor"): "crossweave.encoders.descriptor:DescriptorEncoder",
     ("image", "torchvision"): "crossweave.encoders.torchvision_image:TorchvisionEncoder",
+    ("image", "transformer"): "crossweave.encoders.transformer_image:ImageTransformerEncoder",
+    ("audio", "spectrogram"): "crossweave.encoders.spectrogram:SpectrogramEncoder",
+    ("audio", "transformer"): "crossweave.encoders.transformer_audio:AudioTransformerEncoder",
     ("audio", "mfcc"): "crossweave.encoders.mfcc:MfccEncoder",
     ("vector", "column"): "crossweave.encoders.column:ColumnEncoder",
 }

@@ -15,9 +15,7 @@ from pydantic import Field, model_validator
 
 from crossweave.encoders.base import EncoderSettings, FloatArray
 from crossweave.encoders.sounds import AudioEncoder, AudioSettings
-
-_TOP_DB = 80.0
-_DELTA_REACH = 2  # frames on each side of a slope
+from crossweave.encoders.spectra import mel_decibels, slopes
 
 
 class MfccSettings(AudioSettings):
@@ -97,42 +95,14 @@ def compute_mfcc(
     wave: torch.Tensor, sample_rate: int, coefficients: int, mel_bands: int, frame_samples: int, hop_samples: int
 ) -> torch.Tensor:
     """MFCC float32 [T, C] of a waveform [S] with S ≥ frame_samples; T = S // hop_samples + 1."""
-    window, mel_FM, dct_MC = (
-        table.to(wave.device) for table in _tables(sample_rate, coefficients, mel_bands, frame_samples)
-    )
-    half = frame_samples // 2
-    padded = torch.nn.functional.pad(wave[None, None], (half, half), mode="reflect")[0, 0]
-    frames_TF = torch.fft.rfft(padded.unfold(0, frame_samples, hop_samples) * window)
-    power_TM = (frames_TF.real.square() + frames_TF.imag.square()) @ mel_FM
-    decibels_TM = 10 * torch.log10(power_TM.clamp(min=1e-10))
-    decibels_TM = torch.maximum(decibels_TM, decibels_TM.max() - _TOP_DB)
-    return decibels_TM @ dct_MC
-
-
-def slopes(track: torch.Tensor) -> torch.Tensor:
-    """The slope a frame [T, C], by least squares over two frames on each side, the ends repeated."""
-    padded = torch.cat([track[:1]] * _DELTA_REACH + [track] + [track[-1:]] * _DELTA_REACH)
-    length = len(track)
-    total = torch.zeros_like(track)
-    for reach in range(1, _DELTA_REACH + 1):
-        ahead = padded[_DELTA_REACH + reach : _DELTA_REACH + reach + length]
-        behind = padded[_DELTA_REACH - reach : _DELTA_REACH - reach + length]
-        total += reach * (ahead - behind)
-    return total / (2 * sum(reach * reach for reach in range(1, _DELTA_REACH + 1)))
+    decibels_TM = mel_decibels(wave, sample_rate, mel_bands, frame_samples, hop_samples)
+    return decibels_TM @ _cosines(mel_bands, coefficients).to(wave.device)
 
 
 @functools.lru_cache(maxsize=4)
-def _tables(sample_rate: int, coefficients: int, mel_bands: int, frame_samples: int) -> tuple[torch.Tensor, ...]:
-    """Window [frame], mel filters [F, M] and DCT-II [M, C]."""
-    nyquist = sample_rate / 2
-    frequencies_F = np.linspace(0, nyquist, frame_samples // 2 + 1)
-    mels = np.linspace(0, 2595 * math.log10(1 + nyquist / 700), mel_bands + 2)
-    edges = 700 * (10 ** (mels / 2595) - 1)
-    rising = (frequencies_F[:, None] - edges[None, :-2]) / np.diff(edges)[:-1]
-    falling = (edges[None, 2:] - frequencies_F[:, None]) / np.diff(edges)[1:]
-    mel_FM = np.clip(np.minimum(rising, falling), 0, None)
+def _cosines(mel_bands: int, coefficients: int) -> torch.Tensor:
+    """The orthonormal DCT-II [M, C]."""
     dct_MC = np.cos(np.pi / mel_bands * (np.arange(mel_bands)[:, None] + 0.5) * np.arange(coefficients))
     dct_MC *= math.sqrt(2 / mel_bands)
     dct_MC[:, 0] /= math.sqrt(2)
-    window = torch.hann_window(frame_samples)
-    return window, torch.from_numpy(mel_FM).float(), torch.from_numpy(dct_MC).float()
+    return torch.from_numpy(dct_MC).float()

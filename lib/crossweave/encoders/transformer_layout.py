@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from crossweave.encoders.weights import read_json, safetensors_path
+from crossweave.encoders.huggingface import WHAT, read_config, weight_files
+from crossweave.encoders.weights import read_json
 from crossweave.errors import SettingsError
 
-_WHAT = "encoder.path"
 _DEFAULT_TOKENS = 512  # where nothing says less; attention grows with the square, and items' texts are short
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 # Files beside the weights that can change a vector.
@@ -66,15 +66,11 @@ def read_layout(path: Path) -> Layout:
 
     Raises SettingsError where a file is missing or the model is of a kind that is not supported.
     """
-    if not path.is_dir():
-        raise SettingsError(
-            f"{_WHAT}: there is no directory {str(path)!r}", hint="Models are never downloaded: put the folder there."
-        )
-    config = read_json(path / "config.json", _WHAT)
+    config = read_config(path)
     if config.get("is_encoder_decoder"):
-        raise SettingsError(f"{_WHAT}: {config.get('model_type')} is an encoder-decoder, which is not supported")
+        raise SettingsError(f"{WHAT}: {config.get('model_type')} is an encoder-decoder, which is not supported")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
-        raise SettingsError(f"{_WHAT}: {str(path)!r} has no tokenizer; expected one of {', '.join(_TOKENIZER_FILES)}")
+        raise SettingsError(f"{WHAT}: {str(path)!r} has no tokenizer; expected one of {', '.join(_TOKENIZER_FILES)}")
     is_decoder = config.get("model_type") in _DECODERS or bool(config.get("is_decoder"))
     pooling, normalize, extra = _read_modules(path)
     stated = _optional_json(path / "sentence_bert_config.json").get("max_seq_length")
@@ -87,7 +83,7 @@ def read_layout(path: Path) -> Layout:
         normalize=normalize,
         max_tokens=min(stated or _DEFAULT_TOKENS, limit),
         token_limit=limit,
-        files=tuple((name, path / name) for name in (*_weight_files(path), *_present(path), *extra)),
+        files=tuple((name, path / name) for name in (*weight_files(path), *_present(path), *extra)),
     )
 
 
@@ -96,7 +92,7 @@ def _present(path: Path) -> list[str]:
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(path, _WHAT) if path.is_file() else {}
+    content: dict[str, Any] = read_json(path, WHAT) if path.is_file() else {}
     return content
 
 
@@ -104,7 +100,7 @@ def _width(path: Path, config: dict[str, Any]) -> int:
     for key in ("hidden_size", "n_embd", "d_model", "dim"):
         if isinstance(config.get(key), int):
             return int(config[key])
-    raise SettingsError(f"{_WHAT}: {str(path / 'config.json')!r} does not say the model's width (hidden_size)")
+    raise SettingsError(f"{WHAT}: {str(path / 'config.json')!r} does not say the model's width (hidden_size)")
 
 
 def _token_limit(path: Path, config: dict[str, Any]) -> int:
@@ -117,22 +113,6 @@ def _token_limit(path: Path, config: dict[str, Any]) -> int:
     return min(known, default=_DEFAULT_TOKENS)
 
 
-def _weight_files(path: Path) -> list[str]:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(read_json(index, _WHAT)["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
-        if not (path / names[0]).is_file() and any(path.glob("*.bin")):
-            raise SettingsError(
-                f"{_WHAT}: {str(path)!r} holds pickled weights only, which are never loaded",
-                hint="Save the model once with save_pretrained, which writes safetensors.",
-            )
-    for name in names:
-        safetensors_path(path / name, _WHAT)
-    return names
-
-
 def _read_modules(path: Path) -> tuple[str | None, bool, list[str]]:
     """Pooling (None: not said), whether a Normalize module follows, and the files read for it."""
     if not (path / "modules.json").is_file():
@@ -140,16 +120,16 @@ def _read_modules(path: Path) -> tuple[str | None, bool, list[str]]:
     pooling: str | None = None
     normalize = False
     files: list[str] = []
-    for module in read_json(path / "modules.json", _WHAT):
+    for module in read_json(path / "modules.json", WHAT):
         kind = str(module["type"]).rpartition(".")[2]
         if kind == "Pooling":
             file = f"{module['path']}/config.json"
-            pooling = _pooling_of(read_json(path / file, _WHAT), path / file)
+            pooling = _pooling_of(read_json(path / file, WHAT), path / file)
             files.append(file)
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer" or module["path"]:
-            raise SettingsError(f"{_WHAT}: the module {kind!r} at {module['path']!r} in modules.json is not supported")
+            raise SettingsError(f"{WHAT}: the module {kind!r} at {module['path']!r} in modules.json is not supported")
     return pooling, normalize, files
 
 
@@ -160,7 +140,7 @@ def _pooling_of(config: dict[str, Any], path: Path) -> str:
         chosen = [{"lasttoken": "last"}.get(config["pooling_mode"], config["pooling_mode"])]
     if len(chosen) != 1 or chosen[0] not in _POOLINGS.values():
         raise SettingsError(
-            f"{_WHAT}: {str(path)!r} asks for pooling {chosen}; supported is one of mean, cls, last",
+            f"{WHAT}: {str(path)!r} asks for pooling {chosen}; supported is one of mean, cls, last",
             hint="Say encoder.pooling yourself only if the model was trained that way.",
         )
     return chosen[0]

@@ -5,7 +5,6 @@ Letters in names: B texts, T tokens of the longest one, D the model's width.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,9 +21,9 @@ from crossweave.encoders.base import (
     failure_of,
     refuse_none,
 )
+from crossweave.encoders.huggingface import import_transformers, load_model
 from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
 from crossweave.encoders.texts import check_tags, check_text
-from crossweave.encoders.torchvision_compat import define_missing_schemas
 from crossweave.encoders.transformer_layout import Layout, read_layout
 from crossweave.encoders.weights import hash_files
 from crossweave.errors import SettingsError
@@ -129,7 +128,7 @@ class TransformerEncoder(NeuralEncoder):
 
     def _ready_tokenizer(self) -> Any:
         if self._tokenizer is None:
-            auto_tokenizer = _transformers().AutoTokenizer
+            auto_tokenizer = import_transformers().AutoTokenizer
             path = str(self.layout.path)
             try:
                 tokenizer = auto_tokenizer.from_pretrained(
@@ -142,17 +141,10 @@ class TransformerEncoder(NeuralEncoder):
         return self._tokenizer
 
     def _build(self) -> torch.nn.Module:
-        auto_model = _transformers().AutoModel
-        path = self.layout.path
-        try:
-            model = auto_model.from_pretrained(
-                str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-        except Exception as error:
-            raise SettingsError(f"encoder.path: the model in {str(path)!r} cannot be loaded ({error})") from error
+        model = load_model(import_transformers().AutoModel, self.layout.path)
         if self.layout.is_decoder:
             model.config.use_cache = False  # nothing is generated, so keys and values need not be kept
-        ready: torch.nn.Module = model.eval()
+        ready: torch.nn.Module = model
         return ready
 
     def _load(self, device: str) -> None:
@@ -205,14 +197,3 @@ def _without_tokenless(prepared: Prepared) -> Prepared:
         else:
             kept.failures.append(failure_of(position, BadValueError("empty", "The tokenizer found no token.")))
     return kept
-
-
-def _transformers() -> Any:
-    """transformers, imported late (seconds) and after torchvision can be (it would fail to import its models)."""
-    # A worker has its share of the cores; the tokenizer's own threads would take them all and do not survive a fork.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    define_missing_schemas()
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # only jobs speak to the terminal
-    return transformers

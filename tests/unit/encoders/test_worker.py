@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import picture, tiny_bert
 
 from crossweave.encoders import make_encoder
 from crossweave.encoders.precision import Int8Linear, cast
@@ -16,7 +17,6 @@ from crossweave.encoders.prefetch import ahead
 from crossweave.encoders.selftest import choose
 from crossweave.encoders.worker import _LOADED, Limits, encode_stream, usable_device
 from crossweave.errors import SettingsError
-from tests.contract.test_encoders import picture, tiny_bert
 
 ISOLATED = Limits(True, 30.0, 1024)
 PLAIN = Limits(False, 30.0, 1024)

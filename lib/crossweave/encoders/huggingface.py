@@ -1,0 +1,82 @@
+"""Loads transformers' own classes from local directories: no network, no pickles, no code from the directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crossweave.encoders.torchvision_compat import define_missing_schemas
+from crossweave.encoders.weights import read_json, safetensors_path
+from crossweave.errors import SettingsError
+
+WHAT = "encoder.path"
+
+
+def import_transformers() -> Any:
+    """transformers, imported late (seconds) and after torchvision can be (it would fail to import its models)."""
+    # A worker has its share of the cores; the tokenizer's own threads would take them all and do not survive a fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    define_missing_schemas()
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # only jobs speak to the terminal
+    transformers.utils.logging.set_verbosity_error()  # weights that another task needs are no news
+    return transformers
+
+
+def load_model(
+    model_class: Any, path: Path, may_lack: tuple[str, ...] = ("pooler.", "masked_spec_embed"), **options: Any
+) -> Any:
+    """A model of a transformers class, float32, in evaluation mode.
+
+    Raises SettingsError where it cannot be loaded, or where weights are missing other than those whose names start
+    with one of `may_lack`: transformers would fill them with random numbers.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            str(path),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # transformers raises whatever its files lead it to
+        raise SettingsError(f"{WHAT}: the model in {str(path)!r} cannot be loaded ({error})") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(may_lack))
+    if missing:
+        raise SettingsError(
+            f"{WHAT}: the weights in {str(path)!r} lack {', '.join(missing[:5])} ({len(missing)} in all)"
+        )
+    return model.eval()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a model directory. Raises SettingsError where directory or file are missing."""
+    if not path.is_dir():
+        raise SettingsError(
+            f"{WHAT}: there is no directory {str(path)!r}", hint="Models are never downloaded: put the folder there."
+        )
+    config: dict[str, Any] = read_json(path / "config.json", WHAT)
+    return config
+
+
+def weight_files(path: Path) -> list[str]:
+    """Names of a directory's safetensors files. Raises SettingsError where there are none, or only pickled weights."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index, WHAT)["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+        if not (path / names[0]).is_file() and any(path.glob("*.bin")):
+            raise SettingsError(
+                f"{WHAT}: {str(path)!r} holds pickled weights only, which are never loaded",
+                hint="Save the model once with save_pretrained, which writes safetensors.",
+            )
+    for name in names:
+        safetensors_path(path / name, WHAT)
+    return names

@@ -1,0 +1,141 @@
+"""Sounds through a transformer from a local directory: Wav2Vec2, HuBERT, AST.
+
+Letters in shapes: B clips, S samples, T frames, D features.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.huggingface import WHAT, import_transformers, load_model, read_config, weight_files
+from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.sounds import AudioEncoder, AudioSettings
+from crossweave.encoders.weights import hash_files, read_json
+from crossweave.errors import SettingsError
+
+_PREPROCESSOR = "preprocessor_config.json"
+_WAVE_MODELS = ("wav2vec2", "hubert")
+_SPECTROGRAM_MODEL = "audio-spectrogram-transformer"
+
+
+class AudioTransformerSettings(NeuralSettings, AudioSettings):
+    """Settings of the audio transformer encoder."""
+
+    path: Path = Field(description="Directory with config.json, preprocessor_config.json and safetensors; hashed.")
+    normalize: bool = Field(False, description="Scale vectors to length 1.")
+    batch_seconds: float = Field(30.0, gt=0, description="Seconds of sound in one call; 30 suit a CPU core.")
+
+
+class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
+    """WAV, FLAC, OGG or MP3 bytes become a vector [D]: the mean over frames of Wav2Vec2 or HuBERT, or AST's pooled
+    output.
+
+    A call holds clips of one length only: padding would change the vectors of models whose first layer normalises
+    over time. Failures: those of `media.decode_audio`, and too_short. Raises SettingsError where the directory is
+    missing, incomplete or of a kind that is not supported.
+    """
+
+    name = "transformer"
+    Settings: ClassVar[type[EncoderSettings]] = AudioTransformerSettings
+    neutral_settings = NeuralEncoder.neutral_settings | AudioEncoder.neutral_settings | {"path", "batch_seconds"}
+    settings: AudioTransformerSettings
+
+    @property
+    def batch_budget(self) -> int:
+        """Samples of one call."""
+        return int(self.settings.batch_seconds * self.sample_rate)
+
+    def cost(self, example: Any) -> int:
+        """Samples."""
+        return len(example)
+
+    @functools.cached_property
+    def _config(self) -> dict[str, Any]:
+        config = read_config(self.settings.path)
+        if config.get("model_type") not in (*_WAVE_MODELS, _SPECTROGRAM_MODEL):
+            raise SettingsError(
+                f"{WHAT}: a sound model of type {config.get('model_type')!r} is not supported",
+                hint=f"Supported are {', '.join((*_WAVE_MODELS, _SPECTROGRAM_MODEL))}.",
+            )
+        return config
+
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = read_json(self.settings.path / _PREPROCESSOR, WHAT)
+        if not isinstance(facts.get("sampling_rate"), int):
+            raise SettingsError(f"{WHAT}: {_PREPROCESSOR} does not say the sampling_rate")
+        return facts
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, as the model was trained."""
+        return int(self._facts["sampling_rate"])
+
+    @property
+    def min_samples(self) -> int:
+        """What the first frame sees: the convolutions' reach, or one 25 ms window."""
+        if self._config["model_type"] == _SPECTROGRAM_MODEL:
+            return int(0.025 * self.sample_rate)
+        reach = 1
+        kernels = self._config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2))
+        strides = self._config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2))
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            reach = (reach - 1) * stride + kernel
+        return reach
+
+    def _dim(self) -> int:
+        return int(self._config.get("hidden_size", 768))
+
+    def _weights_hash(self) -> str:
+        _ = self._config, self._facts  # a directory that does not fit is refused before it is hashed
+        names = [*weight_files(self.settings.path), "config.json", _PREPROCESSOR]
+        return hash_files([(name, self.settings.path / name) for name in names])
+
+    def _build(self) -> torch.nn.Module:
+        transformers = import_transformers()
+        if self._config["model_type"] == _SPECTROGRAM_MODEL:
+            self._extractor = transformers.ASTFeatureExtractor.from_pretrained(
+                str(self.settings.path), local_files_only=True
+            )
+        model: torch.nn.Module = load_model(transformers.AutoModel, self.settings.path)
+        return model
+
+    def _prepare_wave(self, wave_S: FloatArray) -> FloatArray:
+        """Mean 0 and deviation 1, where the model was trained so."""
+        if self._config["model_type"] == _SPECTROGRAM_MODEL or not self._facts.get("do_normalize", True):
+            return wave_S
+        scaled: FloatArray = (wave_S - wave_S.mean()) / np.sqrt(wave_S.var() + 1e-7)
+        return scaled
+
+    def _encode(self, examples: list[FloatArray]) -> FloatArray:
+        vectors_BD = np.zeros((len(examples), self.dim), dtype=np.float32)
+        lengths = np.array([len(wave) for wave in examples])
+        with torch.inference_mode():
+            for group in self._groups(lengths):
+                pooled = self._pooled([examples[index] for index in group])
+                if self.settings.normalize:
+                    pooled = torch.nn.functional.normalize(pooled, dim=1)
+                vectors_BD[group] = pooled.float().cpu().numpy()
+        return vectors_BD
+
+    def _groups(self, lengths: FloatArray) -> list[Any]:
+        """Indices of clips that may share a call: all of them for AST, which has a fixed length; else equal lengths."""
+        if self._config["model_type"] == _SPECTROGRAM_MODEL:
+            return [np.arange(len(lengths))]
+        return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+
+    def _pooled(self, waves: list[FloatArray]) -> torch.Tensor:
+        if self._config["model_type"] == _SPECTROGRAM_MODEL:
+            inputs = self._extractor(waves, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
+            pooled: torch.Tensor = self._model(inputs.to(self._device, self._dtype)).pooler_output
+            return pooled
+        batch_BS = torch.from_numpy(np.stack(waves)).to(self._device, self._dtype)
+        frames_BTD: torch.Tensor = self._model(batch_BS).last_hidden_state
+        return frames_BTD.float().mean(dim=1)

@@ -1,0 +1,214 @@
+"""Pictures through a vision transformer from a local directory: CLIP, SigLIP, ViT, DINOv2.
+
+Letters in names: B pictures, C channels, H and W rows and columns, T tokens, D features.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from pydantic import Field
+
+from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.huggingface import WHAT, import_transformers, load_model, read_config, weight_files
+from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.pictures import ImageEncoder, ImageSettings
+from crossweave.encoders.weights import hash_files, read_json
+from crossweave.errors import SettingsError
+
+_PREPROCESSOR = "preprocessor_config.json"
+# Model type -> (class of the picture's side, where the width stands in config.json, pooling unless the settings say).
+_MODELS = {
+    "clip": ("CLIPVisionModelWithProjection", "projection_dim", "projection"),
+    "siglip": ("SiglipVisionModel", "vision_config.hidden_size", "pooler"),
+    "vit": ("ViTModel", "hidden_size", "cls"),
+    "dinov2": ("Dinov2Model", "hidden_size", "cls"),
+}
+
+
+class ImageTransformerSettings(NeuralSettings, ImageSettings):
+    """Settings of the vision transformer encoder."""
+
+    path: Path = Field(description="Directory with config.json, preprocessor_config.json and safetensors; hashed.")
+    pooling: Literal["auto", "cls", "mean", "pooler", "projection"] = Field(
+        "auto",
+        description="auto: projection for CLIP (the space it shares with text), pooler for SigLIP, else cls.",
+    )
+    normalize: bool = Field(False, description="Scale vectors to length 1, as CLIP and SigLIP are compared.")
+    batch_images: int = Field(8, ge=1, description="Pictures of one call; 4 to 8 suit a CPU core, 256 a GPU.")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What preprocessor_config.json says: (height, width) or the shorter side, in pixels; crop, filter, mean, std."""
+
+    resize: tuple[int, int] | int | None
+    crop: tuple[int, int] | None
+    resample: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
+    """JPEG, PNG or WEBP bytes become the pooled output [D] of a vision transformer, or of the vision side of CLIP and
+    SigLIP; the text side is not loaded.
+
+    Resizing, cropping and normalising follow preprocessor_config.json. Failures: those of `media.decode_image`. Raises
+    SettingsError where the directory is missing, incomplete or of a kind that is not supported.
+    """
+
+    name = "transformer"
+    Settings: ClassVar[type[EncoderSettings]] = ImageTransformerSettings
+    neutral_settings = NeuralEncoder.neutral_settings | ImageEncoder.neutral_settings | {"path", "batch_images"}
+    settings: ImageTransformerSettings
+
+    @property
+    def batch_budget(self) -> int:
+        """Pictures of one call."""
+        return self.settings.batch_images
+
+    @property
+    def decode_side(self) -> int | None:
+        """The largest side that the resize wants."""
+        wanted = self._preprocessing.resize
+        return max(wanted) if isinstance(wanted, tuple) else wanted
+
+    @functools.cached_property
+    def _config(self) -> dict[str, Any]:
+        config = read_config(self.settings.path)
+        if config.get("model_type") not in _MODELS:
+            raise SettingsError(
+                f"{WHAT}: a picture model of type {config.get('model_type')!r} is not supported",
+                hint=f"Supported are {', '.join(sorted(_MODELS))}; others may do as a torchvision encoder.",
+            )
+        return config
+
+    @functools.cached_property
+    def _preprocessing(self) -> Preprocessing:
+        return _read_preprocessing(read_json(self.settings.path / _PREPROCESSOR, WHAT))
+
+    @property
+    def _pooling(self) -> str:
+        model_type = self._config["model_type"]
+        pooling = self.settings.pooling
+        if pooling == "projection" and model_type != "clip":
+            raise SettingsError(f"encoder.pooling: {model_type} has no projection; it is CLIP's")
+        return _MODELS[model_type][2] if pooling == "auto" else pooling
+
+    def _dim(self) -> int:
+        path = _MODELS[self._config["model_type"]][1]
+        if path == "projection_dim" and self._pooling != "projection":
+            path = "vision_config.hidden_size"
+        value: Any = self._config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None:  # left out of config.json where it is the class's default
+            config: Any = import_transformers().AutoConfig.from_pretrained(
+                str(self.settings.path), local_files_only=True, trust_remote_code=False
+            )
+            value = functools.reduce(getattr, path.split("."), config)
+        return int(value)
+
+    def _weights_hash(self) -> str:
+        names = [*weight_files(self.settings.path), "config.json", _PREPROCESSOR]
+        _ = self._config, self._preprocessing  # a directory that does not fit is refused before it is hashed
+        return hash_files([(name, self.settings.path / name) for name in names])
+
+    def _build(self) -> torch.nn.Module:
+        transformers = import_transformers()
+        model_type, path = self._config["model_type"], self.settings.path
+        config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        if model_type == "clip":  # the vision part's own copy of this number is often wrong
+            config.vision_config.projection_dim = config.projection_dim
+        config = getattr(config, "vision_config", config)
+        may_lack = () if self._pooling == "pooler" else ("pooler.",)
+        model: torch.nn.Module = load_model(
+            getattr(transformers, _MODELS[model_type][0]), path, may_lack, config=config
+        )
+        return model
+
+    def _load(self, device: str) -> None:
+        super()._load(device)
+        facts = self._preprocessing
+        std = torch.tensor(facts.std)
+        self._scale_C11 = (facts.scale / std).view(-1, 1, 1).to(self._device)
+        self._shift_C11 = (-torch.tensor(facts.mean) / std).view(-1, 1, 1).to(self._device)
+
+    def _prepare_picture(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """The crop that the model sees, uint8 [3, H, W]."""
+        facts = self._preprocessing
+        if facts.resize is not None:
+            picture = picture.resize(_size_after(picture.size, facts.resize), Image.Resampling(facts.resample))
+        if facts.crop is not None:
+            height, width = facts.crop
+            left, top = (picture.width - width) // 2, (picture.height - height) // 2
+            picture = picture.crop((left, top, left + width, top + height))  # beyond the edges: black
+        return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+    def _encode(self, examples: list[npt.NDArray[np.uint8]]) -> FloatArray:
+        with torch.inference_mode():
+            pixels_BCHW = torch.from_numpy(np.stack(examples)).to(self._device)
+            pixels_BCHW = (pixels_BCHW * self._scale_C11 + self._shift_C11).to(self._dtype)
+            vectors_BD = self._pool(self._model(pixel_values=pixels_BCHW)).float()
+            if self.settings.normalize:
+                vectors_BD = torch.nn.functional.normalize(vectors_BD, dim=1)
+            out: FloatArray = vectors_BD.cpu().numpy()
+            return out
+
+    def _pool(self, output: Any) -> torch.Tensor:
+        tokens_BTD: torch.Tensor = output.last_hidden_state
+        pooling = self._pooling
+        if pooling in ("projection", "pooler"):
+            pooled: torch.Tensor = output.image_embeds if pooling == "projection" else output.pooler_output
+            return pooled
+        if self._config["model_type"] == "siglip":  # it has no class token
+            return tokens_BTD.mean(dim=1)
+        return tokens_BTD[:, 0] if pooling == "cls" else tokens_BTD[:, 1:].mean(dim=1)
+
+
+def _read_preprocessing(config: dict[str, Any]) -> Preprocessing:
+    """Both generations of the file: sizes as one number, or by name."""
+    resize: tuple[int, int] | int | None = None
+    if config.get("do_resize", True):
+        size = config.get("size")
+        if isinstance(size, dict):
+            both = (size.get("height"), size.get("width"))
+            resize = both if None not in both else size.get("shortest_edge")  # type: ignore[assignment]
+        else:
+            resize = size if config.get("do_center_crop") or size is None else (size, size)
+        if resize is None:
+            raise SettingsError(f"{WHAT}: {_PREPROCESSOR} does not say the size to resize to")
+    crop = config.get("crop_size") if config.get("do_center_crop") else None
+    if isinstance(crop, dict):
+        crop = (crop["height"], crop["width"])
+    elif crop is not None:
+        crop = (crop, crop)
+    if isinstance(resize, int) and crop is None:
+        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} resizes the shorter side and crops nothing: sizes would differ")
+    normalised = config.get("do_normalize", True)
+    return Preprocessing(
+        resize=resize,
+        crop=crop,
+        resample=int(config.get("resample", Image.Resampling.BILINEAR)),
+        scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
+        mean=tuple(config["image_mean"]) if normalised else (0.0, 0.0, 0.0),
+        std=tuple(config["image_std"]) if normalised else (1.0, 1.0, 1.0),
+    )
+
+
+def _size_after(size: tuple[int, int], wanted: tuple[int, int] | int) -> tuple[int, int]:
+    """(width, height) after resizing to (height, width), or so that the shorter side is `wanted`."""
+    if isinstance(wanted, tuple):
+        return wanted[1], wanted[0]
+    width, height = size
+    short, long = min(size), max(size)
+    other = int(wanted * long / short)
+    return (wanted, other) if width <= height else (other, wanted)
