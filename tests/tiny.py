@@ -6,12 +6,15 @@ import io
 import json
 from pathlib import Path
 
+import av
+import mido
 import numpy as np
 import soundfile
 import torch
 from PIL import Image, ImageDraw
 
 from crossweave.encoders.huggingface import import_transformers
+from crossweave.encoders.vae import Vae, VaeShape, save_vae
 
 WORDS = [
     "[PAD]",
@@ -111,3 +114,61 @@ def tiny_wav2vec2(folder: Path) -> Path:
     transformers.Wav2Vec2Model(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16_000, "do_normalize": True}))
     return folder
+
+
+def tiny_vae(folder: Path) -> Path:
+    torch.manual_seed(5)
+    save_vae(Vae(VaeShape(side=16, channels=(8, 12), latent=6)), folder)
+    return folder
+
+
+def word_file(path: Path) -> Path:
+    numbers = np.random.default_rng(6).standard_normal((len(WORDS), 8)).round(3)
+    path.write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in zip(WORDS, numbers, strict=True)))
+    return path
+
+
+def array_file(path: Path) -> Path:
+    rows = np.arange(16, dtype=np.float32).reshape(4, 4)
+    rows[3, 1] = np.nan
+    np.save(path, rows)
+    return path
+
+
+def tune(pitches: list[int], beats: float = 1.0, program: int = 0, tempo: int = 500_000) -> bytes:
+    track = mido.MidiTrack(
+        [mido.MetaMessage("set_tempo", tempo=tempo), mido.Message("program_change", program=program)]
+    )
+    for pitch in pitches:
+        track.append(mido.Message("note_on", note=pitch, velocity=80, time=0))
+        track.append(mido.Message("note_off", note=pitch, velocity=0, time=int(480 * beats)))
+    stream = io.BytesIO()
+    mido.MidiFile(ticks_per_beat=480, tracks=[track]).save(file=stream)
+    return stream.getvalue()
+
+
+def video(
+    colour: str,
+    size: tuple[int, int] = (64, 64),
+    form: str = "mp4",
+    seconds: float = 0.8,
+    tone_hertz: float | None = 440.0,
+) -> bytes:
+    """Ten frames a second that grow brighter, with a tone, none (None), or silence (0)."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=form) as container:
+        pictures = container.add_stream("mpeg4", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
+        sounds = container.add_stream("aac", rate=16_000, layout="mono") if tone_hertz is not None else None
+        count = int(seconds * 10)
+        for index in range(count):
+            image = Image.blend(Image.new("RGB", size, colour), Image.new("RGB", size, "white"), index / (2 * count))
+            container.mux(pictures.encode(av.VideoFrame.from_image(image)))
+        container.mux(pictures.encode(None))
+        if sounds is not None:
+            wave = 0.4 * np.sin(2 * np.pi * (tone_hertz or 0.0) * np.arange(int(16_000 * seconds)) / 16_000)
+            frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux(sounds.encode(frame))
+            container.mux(sounds.encode(None))
+    return stream.getvalue()

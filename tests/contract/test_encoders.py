@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import picture, tiny_bert, tiny_clip, tiny_wav2vec2, tone
+from tiny import (
+    array_file,
+    picture,
+    tiny_bert,
+    tiny_clip,
+    tiny_vae,
+    tiny_wav2vec2,
+    tone,
+    tune,
+    video,
+    word_file,
+)
 
 from crossweave.encoders import ENCODERS, make_encoder
 from crossweave.encoders.base import Encoder
@@ -38,6 +49,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     other: dict[str, Any] = field(default_factory=dict)
     weights_key: str | None = None
+    nested: bool = False  # it wraps another encoder, whose fingerprint stands for its weights
 
 
 TEXTS = ["red cotton shirt", "the steel pan", "blue", "red shirt, blue shirt, the red pan the steel pan the red shirt"]
@@ -63,6 +75,43 @@ BAD_TONES = {
 }
 
 
+VIDEOS = [video("red"), video("blue", form="matroska"), video("green", (64, 48), tone_hertz=900.0)]
+BAD_VIDEOS = {
+    "empty": b"",
+    "wrong_format": picture("red"),
+    "truncated": video("red")[:-600],
+    "too_many_pixels": video("red", (400, 400)),
+    "too_long": video("red", seconds=4.0),
+}
+BAD_TRACKS = {
+    "empty": b"",
+    "wrong_format": tone(440),
+    "truncated": video("red")[:-600],
+    "no_sound": video("red", tone_hertz=None),
+    "silent": video("red", tone_hertz=0.0),
+    "too_long": video("red", seconds=4.0),
+}
+TUNES = [tune([60, 62, 64]), tune([60, 60, 67], program=40), tune([72, 71], beats=2.0, tempo=300_000)]
+BAD_TUNES = {
+    "empty": b"",
+    "wrong_format": tone(440),
+    "truncated": tune([60, 62, 64])[:-12],
+    "too_long": tune([60] * 400),
+    "no_notes": tune([]),
+}
+ROWS = [
+    '{"price": 3.5, "brand": "a", "day": "2020-01-02"}',
+    '{"price": 9, "brand": "b"}',
+    '{"brand": "a", "day": "1999-05-06T10:00:00Z"}',
+]
+BAD_ROWS = {
+    "undecodable": "{price",
+    "wrong_type": '{"price": "cheap"}',
+    "non_finite": '{"price": NaN}',
+    "too_long": '{"brand": "' + "b" * 2000 + '"}',
+}
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("weights")
@@ -73,6 +122,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "clip": tiny_clip(root / "clip"),
         "wav2vec2": tiny_wav2vec2(root / "wav2vec2"),
         "resnet": root / "resnet18.safetensors",
+        "vae": tiny_vae(root / "vae"),
+        "words": word_file(root / "words.txt"),
+        "array": array_file(root / "features.npy"),
     }
 
 
@@ -86,6 +138,15 @@ def entry(request: pytest.FixtureRequest) -> tuple[str, str]:
 def case(entry: tuple[str, str], weights: dict[str, Path]) -> Case:
     bert = {"path": str(weights["bert"]), "max_chars": 1000}
     resnet = {"model": "resnet18", "weights": str(weights["resnet"]), "resize": 40, "crop": 32, "max_pixels": 100_000}
+    words = {"path": str(weights["words"]), "max_chars": 1000}
+    table = {
+        "columns": {
+            "price": {"as": "number"},
+            "brand": {"as": "category", "size": 3},
+            "day": {"as": "date", "scale": "bins", "bins": 2},
+        },
+        "max_chars": 1000,
+    }
     cases: dict[tuple[str, str], Callable[[], Case]] = {
         ("text", "hashing"): lambda: Case(TEXTS, BAD_TEXTS, {"max_chars": 1000}, {"dim": 64}),
         ("tags", "hashing"): lambda: Case(TAGS, BAD_TAGS, {"max_chars": 1000}, {"dim": 64}),
@@ -109,6 +170,34 @@ def case(entry: tuple[str, str], weights: dict[str, Path]) -> Case:
             TONES, BAD_TONES, {"path": str(weights["wav2vec2"]), "refuse_seconds": 2.0}, {"normalize": True}, "path"
         ),
         ("audio", "mfcc"): lambda: Case(TONES, BAD_TONES, {"refuse_seconds": 2.0}, {"coefficients": 13}),
+        ("text", "word2vec"): lambda: Case(TEXTS, {**BAD_TEXTS, "no_known_word": "zebra"}, words, {"sif": 0.0}, "path"),
+        ("tags", "word2vec"): lambda: Case(TAGS, {**BAD_TAGS, "no_known_word": ["zebra"]}, words, {"sif": 0.0}, "path"),
+        ("tags", "tfidf"): lambda: Case(TAGS, BAD_TAGS, {"max_chars": 1000, "max_tags": 5}, {"max_tags": 4}),
+        ("attributes", "tabular"): lambda: Case(ROWS, BAD_ROWS, table, {"columns": {"price": {"as": "number"}}}),
+        ("image", "vae"): lambda: Case(
+            PICTURES, BAD_PICTURES, {"path": str(weights["vae"]), "max_pixels": 100_000}, weights_key="path"
+        ),
+        ("audio", "midi"): lambda: Case(TUNES, BAD_TUNES, {"max_events": 300}),
+        ("video", "frames"): lambda: Case(
+            VIDEOS,
+            BAD_VIDEOS,
+            {"encoder": {"type": "descriptor"}, "frames": 3, "max_pixels": 100_000, "refuse_seconds": 2.0},
+            {"pool": "both"},
+            nested=True,
+        ),
+        ("video", "soundtrack"): lambda: Case(
+            VIDEOS,
+            BAD_TRACKS,
+            {"encoder": {"type": "mfcc"}, "refuse_seconds": 2.0},
+            {"encoder": {"type": "mfcc", "coefficients": 13}},
+            nested=True,
+        ),
+        ("vector_id", "file"): lambda: Case(
+            ["0", "2", "1"],
+            {"no_vector": "7", "non_finite": "3", "wrong_type": 2},
+            {"path": str(weights["array"])},
+            weights_key="path",
+        ),
         ("vector", "column"): lambda: Case(
             [[1.0, 2.0, 3.0], np.array([0.5, -1, 4], dtype=np.float64), [0, 0, 0]],
             {
@@ -123,9 +212,17 @@ def case(entry: tuple[str, str], weights: dict[str, Path]) -> Case:
     return cases[entry]()
 
 
+def made_for(entry: tuple[str, str], case: Case, **changes: Any) -> Encoder:
+    """The encoder of an entry, fitted where it learns."""
+    made = make_encoder(*entry, {**case.settings, **changes})
+    if made.learns:
+        made.fit([*case.good, *case.bad.values()])
+    return made
+
+
 @pytest.fixture
 def encoder(entry: tuple[str, str], case: Case) -> Encoder:
-    made = make_encoder(*entry, case.settings)
+    made = made_for(entry, case)
     made.load()
     return made
 
@@ -142,7 +239,7 @@ def test_every_good_value_gets_a_finite_float32_row_in_order(encoder: Encoder, c
 
 
 def test_a_new_encoder_gives_the_same_bytes(entry: tuple[str, str], case: Case, encoder: Encoder) -> None:
-    again = make_encoder(*entry, case.settings)
+    again = made_for(entry, case)
     again.load()
     assert encode_values(encoder, case.good)[0].tobytes() == encode_values(again, case.good)[0].tobytes()
 
@@ -184,7 +281,7 @@ def test_none_is_a_programming_error(encoder: Encoder, case: Case) -> None:
 
 
 def test_encode_before_load_raises(entry: tuple[str, str], case: Case) -> None:
-    unloaded = make_encoder(*entry, case.settings)
+    unloaded = made_for(entry, case)
     with pytest.raises(RuntimeError, match="load"):
         encode_values(unloaded, case.good)
     with pytest.raises(RuntimeError, match="load"):
@@ -192,42 +289,47 @@ def test_encode_before_load_raises(entry: tuple[str, str], case: Case) -> None:
 
 
 def test_the_fingerprint_follows_settings_and_kind(entry: tuple[str, str], case: Case) -> None:
-    first = make_encoder(*entry, case.settings)
+    first = made_for(entry, case)
     assert len(first.fingerprint) == 64
-    assert first.fingerprint == make_encoder(*entry, dict(case.settings)).fingerprint
+    assert first.fingerprint == made_for(entry, case).fingerprint
     if case.other:
-        assert first.fingerprint != make_encoder(*entry, {**case.settings, **case.other}).fingerprint
+        assert first.fingerprint != made_for(entry, case, **case.other).fingerprint
     else:
-        assert set(type(first).Settings.model_fields) == type(first).neutral_settings
+        neutral = type(first).neutral_settings | {"id_column", "row_column", "array"}  # how files are read
+        assert set(type(first).Settings.model_fields) <= neutral
     for limit in {"max_chars", "max_pixels", "refuse_seconds"} & set(case.settings):  # decides who fails, not vectors
-        doubled = {**case.settings, limit: 2 * case.settings[limit]}
-        assert first.fingerprint == make_encoder(*entry, doubled).fingerprint
-    assert first.fingerprint != type(first)("another kind", first.settings).fingerprint
+        doubled = make_encoder(*entry, {**case.settings, limit: 2 * case.settings[limit]})
+        doubled.restore(first.learned)
+        assert first.fingerprint == doubled.fingerprint
+    assert first.identity != type(first)("another kind", first.settings).identity
 
 
 def test_the_fingerprint_follows_the_weights_content_and_not_their_place(
     entry: tuple[str, str], case: Case, tmp_path: Path
 ) -> None:
     if case.weights_key is None:
-        assert make_encoder(*entry, case.settings)._weights_hash() == ""
+        assert bool(made_for(entry, case)._weights_hash()) == case.nested
         return
     here = Path(case.settings[case.weights_key])
     there = tmp_path / f"moved{here.suffix}"
     (shutil.copytree if here.is_dir() else shutil.copy)(here, there)
     moved = {**case.settings, case.weights_key: str(there)}
-    before = make_encoder(*entry, case.settings).fingerprint
-    assert make_encoder(*entry, moved).fingerprint == before
+    before = make_encoder(*entry, case.settings).identity
+    assert make_encoder(*entry, moved).identity == before
     file = there / "model.safetensors" if there.is_dir() else there
-    state = load_file(file)
-    name = sorted(state)[0]
-    state[name] = state[name] + 0.5
-    save_file(state, file, metadata={"format": "pt"})
-    assert make_encoder(*entry, moved).fingerprint != before
+    if file.suffix == ".safetensors":
+        state = load_file(file)
+        name = sorted(state)[0]
+        state[name] = state[name] + 0.5
+        save_file(state, file, metadata={"format": "pt"})
+    else:
+        file.write_bytes(file.read_bytes().replace(b"0", b"1") + b"\n")
+    assert make_encoder(*entry, moved).identity != before
 
 
 def test_it_pickles_before_and_after_load_without_weights(entry: tuple[str, str], case: Case, encoder: Encoder) -> None:
     expected, _, _ = encode_values(encoder, case.good)
-    for source in (make_encoder(*entry, case.settings), encoder):
+    for source in (made_for(entry, case), encoder):
         _ = source.fingerprint
         sent = pickle.dumps(source)
         assert len(sent) < 4000
@@ -239,7 +341,7 @@ def test_it_pickles_before_and_after_load_without_weights(entry: tuple[str, str]
 
 
 def test_the_dimension_is_known_before_load(entry: tuple[str, str], case: Case, encoder: Encoder) -> None:
-    assert make_encoder(*entry, case.settings).dim == encode_values(encoder, case.good)[0].shape[1]
+    assert made_for(entry, case).dim == encode_values(encoder, case.good)[0].shape[1]
 
 
 def test_missing_weights_are_a_settings_error(entry: tuple[str, str], case: Case) -> None:
@@ -248,7 +350,8 @@ def test_missing_weights_are_a_settings_error(entry: tuple[str, str], case: Case
         return
     lost = make_encoder(*entry, {**case.settings, case.weights_key: "/nowhere/at/all.safetensors"})
     with pytest.raises(SettingsError, match="/nowhere/at/all"):
-        _ = lost.fingerprint
+        _ = lost.identity
+    lost.restore({"frequencies": {}, "common": None})
     with pytest.raises(SettingsError, match="/nowhere/at/all"):
         lost.load()
 
@@ -265,9 +368,11 @@ def test_every_setting_is_described_and_unknown_ones_are_named(entry: tuple[str,
 
 
 def test_a_kind_or_name_that_does_not_exist_lists_the_valid_ones() -> None:
-    with pytest.raises(SettingsError, match="expected one of: hashing, transformer"):
+    with pytest.raises(SettingsError, match="expected one of: hashing, transformer, word2vec"):
         make_encoder("text", "hashin", {})
-    with pytest.raises(SettingsError, match="expected one of: audio, image, tags, text, vector"):
+    with pytest.raises(
+        SettingsError, match="expected one of: attributes, audio, image, tags, text, vector, vector_id, video"
+    ):
         make_encoder("smell", "hashing", {})
     with pytest.raises(SettingsError, match=r"encoder\.dim: .*integer.*'many'"):
         make_encoder("text", "hashing", {"dim": "many"})

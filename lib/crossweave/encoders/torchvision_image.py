@@ -32,7 +32,10 @@ class TorchvisionSettings(NeuralSettings, ImageSettings):
     """Settings of the torchvision encoder."""
 
     model: str = Field(description="Name of a torchvision classification model, such as resnet50 or vit_b_32.")
-    weights: Path = Field(description="A .safetensors file with the model's state_dict; its content is hashed.")
+    weights: str = Field(
+        description="A .safetensors file (or .pth, read without running its code) with the state_dict; or a name of "
+        "torchvision's, such as ResNet50_Weights.IMAGENET1K_V2, whose file must lie in torch hub's folder. Hashed."
+    )
     layer: str = Field(
         "features", description="'features': what the classifier's last linear layer gets; or a layer's name, averaged."
     )
@@ -84,10 +87,10 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
             return int(model(torch.zeros(1, 3, side, side, device="meta")).shape[1])
 
     def _weights_hash(self) -> str:
-        return hash_files([("weights", require_file(self.settings.weights, "encoder.weights"))])
+        return hash_files([("weights", _weights_file(self.settings.weights))])
 
     def _build(self) -> torch.nn.Module:
-        return _network(self.settings, load_state(self.settings.weights, "encoder.weights"))
+        return _network(self.settings, load_state(_weights_file(self.settings.weights), "encoder.weights"))
 
     def _load(self, device: str) -> None:
         super()._load(device)
@@ -120,6 +123,25 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
             pixels_BCHW = (pixels_BCHW * self._scale_C11 + self._shift_C11).to(self._dtype, memory_format=layout)
             features: FloatArray = self._model(pixels_BCHW).float().cpu().numpy()
             return features
+
+
+def _weights_file(weights: str) -> Path:
+    """The file itself, or where torch hub keeps the weights that torchvision knows by this name; never downloaded."""
+    name, _, member = weights.partition("_Weights.")
+    if not member or "/" in weights:
+        return require_file(Path(weights), "encoder.weights")
+    known = getattr(torchvision.models, f"{name}_Weights", None)
+    if known is None or member not in known.__members__:
+        choices = ", ".join(known.__members__) if known is not None else "none"
+        raise SettingsError(f"encoder.weights: torchvision has no weights {weights!r}; of this model it has {choices}")
+    url = known[member].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not file.is_file():
+        raise SettingsError(
+            f"encoder.weights: there is no file {str(file)!r}",
+            hint=f"Nothing is downloaded in a run: fetch {url} once, check it, and put it there on every worker.",
+        )
+    return file
 
 
 def _network(settings: TorchvisionSettings, state: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def safetensors_path(path: Path, what: str) -> Path:
-    """`path` where it is a readable safetensors file. Raises SettingsError otherwise; .pth files hold pickles,
-    which can run code when they are read, and are not taken."""
+    """`path` where it is a readable safetensors file. Raises SettingsError otherwise."""
     if path.suffix != ".safetensors":
         raise SettingsError(
             f"{what}: expected a .safetensors file, got {str(path)!r}",
@@ -59,6 +59,21 @@ def safetensors_path(path: Path, what: str) -> Path:
 
 
 def load_state(path: Path, what: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, on the CPU. Raises SettingsError where it cannot be read."""
-    state: dict[str, torch.Tensor] = load_file(safetensors_path(path, what))
-    return state
+    """The tensors of a safetensors file, or of a .pth or .pt file that holds tensors and nothing else, on the CPU.
+
+    Raises SettingsError where it cannot be read.
+    """
+    if path.suffix not in (".pth", ".pt"):
+        state: dict[str, torch.Tensor] = load_file(safetensors_path(path, what))
+        return state
+    try:
+        found = torch.load(require_file(path, what), map_location="cpu", weights_only=True)  # runs no code of the file
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise SettingsError(
+            f"{what}: {str(path)!r} cannot be read as tensors alone",
+            hint="Other content of such files can run code, and is never loaded; save the model's state_dict.",
+        ) from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise SettingsError(f"{what}: {str(path)!r} does not hold a state_dict (names and tensors)")
+    return found

@@ -208,8 +208,76 @@ def test_a_named_layer_is_averaged_and_a_wrong_name_is_refused(mobilenet: tuple[
         assert "features.9" in caught.value.hint or "mobilenet_v2" in caught.value.hint
     with pytest.raises(SettingsError, match="do not fit"):
         make_encoder("image", "torchvision", {**settings, "model": "resnet18"}).load()
-    with pytest.raises(SettingsError, match="safetensors"):
+    with pytest.raises(SettingsError, match=r"there is no file 'weights\.pth'"):
         make_encoder("image", "torchvision", {**settings, "weights": "weights.pth"}).load()
+
+
+def test_a_pth_file_gives_the_same_vectors_and_one_with_code_is_never_run(
+    mobilenet: tuple[Any, Path], tmp_path: Path
+) -> None:
+    model, path = mobilenet
+    settings = {"model": "mobilenet_v2", "resize": 64, "crop": 64}
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    one = loaded("image", "torchvision", **settings, weights=str(path))
+    other = loaded("image", "torchvision", **settings, weights=str(tmp_path / "weights.pth"))
+    np.testing.assert_array_equal(encode_values(one, [noise(64, 64)])[0], encode_values(other, [noise(64, 64)])[0])
+    marker = tmp_path / "ran"
+    torch.save({"a": Poison(str(marker))}, tmp_path / "poison.pth")
+    with pytest.raises(SettingsError, match="cannot be read as tensors alone"):
+        make_encoder("image", "torchvision", {**settings, "weights": str(tmp_path / "poison.pth")}).load()
+    assert not marker.exists()
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(SettingsError, match="does not hold a state_dict"):
+        make_encoder("image", "torchvision", {**settings, "weights": str(tmp_path / "list.pth")}).load()
+
+
+class Poison:
+    """Its pickle creates a file when it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path(self.path),))
+
+
+def test_weights_by_torchvision_s_name_are_found_in_the_hub_s_folder_and_never_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    settings = {"model": "resnet18", "weights": "ResNet18_Weights.IMAGENET1K_V1", "resize": 64, "crop": 64}
+    with pytest.raises(SettingsError, match="there is no file") as caught:
+        _ = make_encoder("image", "torchvision", settings).fingerprint
+    assert "https://download.pytorch.org/models/resnet18" in caught.value.hint
+    name = caught.value.hint.partition("fetch ")[2].partition(" once")[0].rpartition("/")[2]
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(import_torchvision().models.resnet18().state_dict(), tmp_path / "checkpoints" / name)
+    assert encode_values(loaded("image", "torchvision", **settings), [noise(64, 64)])[0].shape == (1, 512)
+    with pytest.raises(SettingsError, match="torchvision has no weights"):
+        make_encoder("image", "torchvision", {**settings, "weights": "ResNet18_Weights.IMAGENET21K"}).load()
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "side"),
+    [
+        ("resnet50", 2048, 64),
+        ("vgg11", 4096, 224),
+        ("vit_b_32", 768, 224),
+        ("mobilenet_v3_small", 1024, 64),
+        ("convnext_tiny", 768, 64),
+        ("efficientnet_b0", 1280, 64),
+    ],
+)
+def test_every_family_of_torchvision_gives_its_features(model: str, width: int, side: int, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    settings = {"model": model, "weights": str(tmp_path / "w.safetensors"), "resize": side, "crop": side}
+    assert make_encoder("image", "torchvision", settings).dim == width
+    if model == "vgg11":  # 0.5 GB of weights: its shape is enough
+        return
+    save_file(import_torchvision().models.get_model(model).state_dict(), tmp_path / "w.safetensors")
+    encoder = loaded("image", "torchvision", **settings)
+    assert encode_values(encoder, [noise(80, 70)])[0].shape == (1, width)
 
 
 def test_one_resampling_equals_resizing_the_shorter_side_and_cutting_the_centre(mobilenet: tuple[Any, Path]) -> None:
