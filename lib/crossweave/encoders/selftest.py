@@ -20,7 +20,7 @@ from crossweave.encoders.worker import Limits, preparing
 
 MIN_COSINE = 0.99
 MIN_GAIN = 1.1  # a choice must be worth a new set of vectors
-_REPEATS = 3
+_REPEATS = 2
 
 
 @dataclass(frozen=True)
