@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +47,28 @@ class TorchvisionSettings(NeuralSettings, ImageSettings):
     std: Triple = Field(
         (0.229, 0.224, 0.225), description="Divides R, G, B after the mean; mean = std = 0.5 gives x / 127.5 - 1."
     )
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Filter of the resize.")
     tf_same_padding: bool = Field(
         False, description="Pad strided convolutions as TensorFlow does (SAME), for weights that were trained there."
     )
     batch_images: int = Field(8, ge=1, description="Pictures of one call; 4 to 8 suit a CPU core, 256 a GPU.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_named_weights_were_trained(cls, given: Any) -> Any:
+        """Weights named as torchvision does bring their own preprocessing; what is set here still wins."""
+        known = _named_weights(str(given.get("weights", ""))) if isinstance(given, dict) else None
+        if known is None:
+            return given
+        made = known.transforms()
+        facts = {
+            "resize": made.resize_size[0],
+            "crop": made.crop_size[0],
+            "mean": tuple(made.mean),
+            "std": tuple(made.std),
+            "interpolation": made.interpolation.value,
+        }
+        return {**facts, **given}
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> TorchvisionSettings:
@@ -113,7 +131,7 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
         edge = min(picture.size) * settings.crop / settings.resize
         left, top = ((size - edge) / 2 for size in picture.size)
         box = (left, top, left + edge, top + edge)
-        crop = picture.resize((settings.crop, settings.crop), Image.Resampling.BILINEAR, box)
+        crop = picture.resize((settings.crop, settings.crop), Image.Resampling[settings.interpolation.upper()], box)
         return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
 
     def _encode(self, examples: list[npt.NDArray[np.uint8]]) -> FloatArray:
@@ -125,16 +143,22 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
             return features
 
 
+def _named_weights(weights: str) -> Any:
+    """torchvision's own entry for weights such as ResNet50_Weights.IMAGENET1K_V2; None where it has none."""
+    name, _, member = weights.partition("_Weights.")
+    return getattr(getattr(torchvision.models, f"{name}_Weights", None), "__members__", {}).get(member)
+
+
 def _weights_file(weights: str) -> Path:
     """The file itself, or where torch hub keeps the weights that torchvision knows by this name; never downloaded."""
     name, _, member = weights.partition("_Weights.")
     if not member or "/" in weights:
         return require_file(Path(weights), "encoder.weights")
-    known = getattr(torchvision.models, f"{name}_Weights", None)
-    if known is None or member not in known.__members__:
-        choices = ", ".join(known.__members__) if known is not None else "none"
+    known = _named_weights(weights)
+    if known is None:
+        choices = ", ".join(getattr(getattr(torchvision.models, f"{name}_Weights", None), "__members__", ())) or "none"
         raise SettingsError(f"encoder.weights: torchvision has no weights {weights!r}; of this model it has {choices}")
-    url = known[member].url
+    url = known.url
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.is_file():
         raise SettingsError(

@@ -24,12 +24,17 @@ from crossweave.encoders.weights import hash_files, read_json
 from crossweave.errors import SettingsError
 
 _PREPROCESSOR = "preprocessor_config.json"
-# Model type -> (class of the picture's side, where the width stands in config.json, pooling unless the settings say).
+_POOLINGS = {  # what each model's output can give; the first is taken for auto
+    "clip": ("projection", "cls", "mean"),
+    "siglip": ("pooler", "mean"),  # it has no class token
+    "vit": ("cls", "mean", "pooler"),
+    "dinov2": ("cls", "mean", "pooler"),
+}
 _MODELS = {
-    "clip": ("CLIPVisionModelWithProjection", "projection_dim", "projection"),
-    "siglip": ("SiglipVisionModel", "vision_config.hidden_size", "pooler"),
-    "vit": ("ViTModel", "hidden_size", "cls"),
-    "dinov2": ("Dinov2Model", "hidden_size", "cls"),
+    "clip": ("CLIPVisionModelWithProjection", "projection_dim"),
+    "siglip": ("SiglipVisionModel", "vision_config.hidden_size"),
+    "vit": ("ViTModel", "hidden_size"),
+    "dinov2": ("Dinov2Model", "hidden_size"),
 }
 
 
@@ -93,20 +98,31 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
     @functools.cached_property
     def _preprocessing(self) -> Preprocessing:
-        return _read_preprocessing(read_json(self.settings.path / _PREPROCESSOR, WHAT))
+        facts = _read_preprocessing(read_json(self.settings.path / _PREPROCESSOR, WHAT))
+        seen = facts.crop or facts.resize
+        wanted = self._value("vision_config.image_size" if "vision_config" in self._config else "image_size")
+        # DINOv2 interpolates its positions; the others take pictures of one size only.
+        if self._config["model_type"] != "dinov2" and seen != (wanted, wanted):
+            raise SettingsError(f"{WHAT}: the model sees {wanted} x {wanted} pixels, {_PREPROCESSOR} makes {seen}")
+        return facts
 
     @property
     def _pooling(self) -> str:
         model_type = self._config["model_type"]
         pooling = self.settings.pooling
-        if pooling == "projection" and model_type != "clip":
-            raise SettingsError(f"encoder.pooling: {model_type} has no projection; it is CLIP's")
-        return _MODELS[model_type][2] if pooling == "auto" else pooling
+        allowed = _POOLINGS[model_type]
+        if pooling not in ("auto", *allowed):
+            raise SettingsError(f"encoder.pooling: {model_type} gives {', '.join(allowed)}, not {pooling}")
+        return allowed[0] if pooling == "auto" else pooling
 
     def _dim(self) -> int:
         path = _MODELS[self._config["model_type"]][1]
         if path == "projection_dim" and self._pooling != "projection":
             path = "vision_config.hidden_size"
+        return self._value(path)
+
+    def _value(self, path: str) -> int:
+        """A number of config.json, by its path."""
         value: Any = self._config
         for key in path.split("."):
             value = value.get(key) if isinstance(value, dict) else None
@@ -119,10 +135,11 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
     def _weights_hash(self) -> str:
         names = [*weight_files(self.settings.path), "config.json", _PREPROCESSOR]
-        _ = self._config, self._preprocessing  # a directory that does not fit is refused before it is hashed
+        _ = self._pooling, self._preprocessing  # a directory that does not fit is refused before it is hashed
         return hash_files([(name, self.settings.path / name) for name in names])
 
     def _build(self) -> torch.nn.Module:
+        _ = self._preprocessing
         transformers = import_transformers()
         model_type, path = self._config["model_type"], self.settings.path
         config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
@@ -175,7 +192,14 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
 
 def _read_preprocessing(config: dict[str, Any]) -> Preprocessing:
-    """Both generations of the file: sizes as one number, or by name."""
+    """Both generations of the file: sizes as one number, or by name. Raises SettingsError where it makes no sense."""
+    try:
+        return _parse_preprocessing(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} cannot be used ({type(error).__name__}: {error})") from error
+
+
+def _parse_preprocessing(config: dict[str, Any]) -> Preprocessing:
     resize: tuple[int, int] | int | None = None
     if config.get("do_resize", True):
         size = config.get("size")
@@ -193,14 +217,19 @@ def _read_preprocessing(config: dict[str, Any]) -> Preprocessing:
         crop = (crop, crop)
     if isinstance(resize, int) and crop is None:
         raise SettingsError(f"{WHAT}: {_PREPROCESSOR} resizes the shorter side and crops nothing: sizes would differ")
+    if resize is None and crop is None:
+        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} neither resizes nor crops: sizes would differ")
     normalised = config.get("do_normalize", True)
+    mean, std = (tuple(config[key]) if normalised else None for key in ("image_mean", "image_std"))
+    if normalised and not (len(mean or ()) == len(std or ()) == 3 and min(std or (0,)) > 0):
+        raise ValueError("image_mean and image_std must be three numbers each, those of image_std above zero")
     return Preprocessing(
         resize=resize,
         crop=crop,
-        resample=int(config.get("resample", Image.Resampling.BILINEAR)),
+        resample=Image.Resampling(config.get("resample", Image.Resampling.BILINEAR)),
         scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
-        mean=tuple(config["image_mean"]) if normalised else (0.0, 0.0, 0.0),
-        std=tuple(config["image_std"]) if normalised else (1.0, 1.0, 1.0),
+        mean=mean or (0.0, 0.0, 0.0),
+        std=std or (1.0, 1.0, 1.0),
     )
 
 

@@ -140,6 +140,38 @@ def test_models_and_preprocessors_that_do_not_fit_are_refused_in_plain_words(tmp
         _ = make_encoder("image", "transformer", {"path": str(folder)}).dim
 
 
+@pytest.mark.parametrize(
+    ("make", "pooling"),
+    [(tiny_clip, "pooler"), (make_siglip, "cls"), (make_siglip, "projection"), (make_vit, "projection")],
+)
+def test_a_pooling_that_the_model_does_not_have_is_refused_before_any_picture(
+    make: Any, pooling: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=f"not {pooling}"):
+        _ = make_encoder("image", "transformer", {"path": str(make(tmp_path / "m")), "pooling": pooling}).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_mean": None}, "cannot be used"),
+        ({"image_mean": [0.5]}, "three numbers"),
+        ({"image_std": [0, 1, 1]}, "above zero"),
+        ({"crop_size": {}}, "cannot be used"),
+        ({"crop_size": 24}, "sees 32 x 32"),
+        ({"resample": 99}, "cannot be used"),
+        ({"do_resize": False, "do_center_crop": False}, "neither resizes nor crops"),
+    ],
+)
+def test_a_preprocessor_that_does_not_fit_is_refused_before_any_picture(
+    change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    folder = tiny_clip(tmp_path / "clip")
+    save_preprocessor(folder, **(json.loads((folder / "preprocessor_config.json").read_text()) | change))
+    with pytest.raises(SettingsError, match=words):
+        _ = make_encoder("image", "transformer", {"path": str(folder)}).fingerprint
+
+
 def make_hubert(folder: Path) -> Path:
     transformers = import_transformers()
     config = transformers.HubertConfig(

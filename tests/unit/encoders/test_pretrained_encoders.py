@@ -257,6 +257,15 @@ def test_weights_by_torchvision_s_name_are_found_in_the_hub_s_folder_and_never_f
         make_encoder("image", "torchvision", {**settings, "weights": "ResNet18_Weights.IMAGENET21K"}).load()
 
 
+def test_weights_by_name_bring_their_own_preprocessing_and_settings_win() -> None:
+    named = {"model": "vit_b_16", "weights": "ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1"}
+    made = make_encoder("image", "torchvision", named).settings.model_dump()
+    assert [made[key] for key in ("resize", "crop", "interpolation")] == [384, 384, "bicubic"]
+    v2 = {"model": "resnet50", "weights": "ResNet50_Weights.IMAGENET1K_V2"}
+    assert make_encoder("image", "torchvision", v2).settings.model_dump()["resize"] == 232
+    assert make_encoder("image", "torchvision", {**v2, "resize": 300}).settings.model_dump()["resize"] == 300
+
+
 @pytest.mark.parametrize(
     ("model", "width", "side"),
     [
