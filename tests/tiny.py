@@ -95,6 +95,17 @@ def tiny_clip(folder: Path) -> Path:
     return folder
 
 
+WAVE_LAYERS = {
+    "conv_dim": (16, 16),
+    "conv_kernel": (10, 8),
+    "conv_stride": (5, 8),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+"""The first layers of a small Wav2Vec2 or HuBERT."""
+
+
 def tiny_wav2vec2(folder: Path) -> Path:
     transformers = import_transformers()
 
@@ -104,12 +115,7 @@ def tiny_wav2vec2(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        conv_dim=(16, 16),
-        conv_kernel=(10, 8),
-        conv_stride=(5, 8),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
+        **WAVE_LAYERS,
     )
     transformers.Wav2Vec2Model(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16_000, "do_normalize": True}))

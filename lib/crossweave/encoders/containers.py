@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from crossweave.encoders.media import MediaError
+from crossweave.encoders.media import MediaError, refuse_non_finite, refuse_silent, require_bytes
 
 # FFmpeg's names of what is opened, and the bytes by which it is known. Playlists and network protocols stay out: they
 # would make the reader open other files.
@@ -81,11 +81,7 @@ def open_video(data: Any, max_seconds: float) -> Iterator[Any]:
     """A container of MP4/MOV, MKV/WebM or AVI bytes, opened by PyAV. Raises MediaError."""
     import av
 
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise MediaError("undecodable", f"A {type(data).__name__} came where a video's bytes were expected.")
-    data = bytes(data)
-    if not data:
-        raise MediaError("empty", "The video has no bytes.")
+    data = require_bytes(data, "video")
     name = next((name for name, fits in _FORMATS.items() if fits(data)), None)
     if name is None:
         raise MediaError("wrong_format", "The bytes are not MP4, MOV, MKV, WebM or AVI, the formats expected.")
@@ -151,10 +147,8 @@ def read_sound(data: Any, sample_rate: int, max_seconds: float, refuse_seconds: 
         if not got:
             raise MediaError("truncated", "No sample of the sound track can be decoded.")
         wave = np.concatenate(pieces)[:wanted].astype(np.float32)
-        if not np.isfinite(wave).all():
-            raise MediaError("non_finite", "The sound track holds samples that are NaN or infinite.")
-        if float(np.abs(wave).max()) < 1e-5:
-            raise MediaError("silent", "Every sample of the sound track is (nearly) zero.")
+        refuse_non_finite(wave, "sound track")
+        refuse_silent(wave, "sound track")
         return wave
 
 

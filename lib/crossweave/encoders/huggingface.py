@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from crossweave.encoders.torchvision_compat import define_missing_schemas
-from crossweave.encoders.weights import read_json, safetensors_path
+from crossweave.encoders.weights import hash_files, read_json, safetensors_path
 from crossweave.errors import SettingsError
 
 WHAT = "encoder.path"
+PREPROCESSOR = "preprocessor_config.json"
 
 
 def import_transformers() -> Any:
@@ -80,3 +81,9 @@ def weight_files(path: Path) -> list[str]:
     for name in names:
         safetensors_path(path / name, WHAT)
     return names
+
+
+def hash_media_model(path: Path) -> str:
+    """Hex SHA-256 of what decides a picture's or sound's vector in a directory: weights, config and preprocessor."""
+    names = [*weight_files(path), "config.json", PREPROCESSOR]
+    return hash_files([(name, path / name) for name in names])

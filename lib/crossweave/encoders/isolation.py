@@ -28,6 +28,7 @@ from crossweave.encoders.base import Encoder, Failure, Prepared, refuse_none
 
 _HEADER = struct.Struct("<Q")
 _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_TOO_MUCH_MEMORY = Failure(0, "too_much_memory", "Decoding needed more memory than the decoder may use.")
 
 
 class DecoderLostError(Exception):
@@ -100,7 +101,6 @@ class _Decoder:
 
     def __init__(self, encoder: bytes, megabytes: int) -> None:
         self._pid, self._socket = _spawner().spawn()
-        self._waiting = False
         try:
             _write(self._socket, pickle.dumps((encoder, megabytes)))
         except OSError as error:
@@ -233,16 +233,12 @@ def _decode_on_demand(stream: socket.socket) -> None:
 def _prepare(encoder: Encoder, value: Any) -> Prepared | Exception:
     try:
         prepared = encoder.prepare([value])
-    except MemoryError as error:
-        return Prepared([], [], [_memory_failure(error)])
+    except MemoryError:
+        return Prepared([], [], [_TOO_MUCH_MEMORY])
     except Exception as error:
         return error
-    failures = [_memory_failure(f) if "MemoryError" in f.detail else f for f in prepared.failures]
+    failures = [_TOO_MUCH_MEMORY if "MemoryError" in f.detail else f for f in prepared.failures]
     return Prepared(prepared.examples, prepared.positions, failures)
-
-
-def _memory_failure(_: object) -> Failure:
-    return Failure(0, "too_much_memory", "Decoding needed more memory than the decoder may use.")
 
 
 def _limit_memory(megabytes: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,27 @@ class MediaError(BadValueError):
     """A picture or sound cannot be decoded, or must not be."""
 
 
+def require_bytes(data: Any, what: str) -> bytes:
+    """The bytes of a medium. Raises MediaError where it is of another type, or empty."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise MediaError("undecodable", f"A {type(data).__name__} came where a {what}'s bytes were expected.")
+    if not data:
+        raise MediaError("empty", f"The {what} has no bytes.")
+    return bytes(data)
+
+
+def refuse_non_finite(wave: npt.NDArray[np.float32], what: str) -> None:
+    """Raise MediaError where a sample is NaN or infinite."""
+    if not np.isfinite(wave).all():
+        raise MediaError("non_finite", f"The {what} holds samples that are NaN or infinite.")
+
+
+def refuse_silent(wave: npt.NDArray[np.float32], what: str) -> None:
+    """Raise MediaError where there is nothing to hear."""
+    if float(np.abs(wave).max()) < _SILENCE:
+        raise MediaError("silent", f"Every sample of the {what} is (nearly) zero.")
+
+
 def decode_image(data: bytes, max_pixels: int, target: int | None) -> Image.Image:
     """An RGB picture from JPEG, PNG or WEBP bytes, fully decoded; transparency is laid on white.
 
@@ -40,11 +62,7 @@ def decode_image(data: bytes, max_pixels: int, target: int | None) -> Image.Imag
     a JPEG may come out smaller, as its decoder scales by 1/2, 1/4 or 1/8 at a fraction of the cost, but with both
     sides at least `target`. Raises MediaError.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise MediaError("undecodable", f"A {type(data).__name__} came where a picture's bytes were expected.")
-    data = bytes(data)
-    if not data:
-        raise MediaError("empty", "The picture has no bytes.")
+    data = require_bytes(data, "picture")
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             width, height = image.size
@@ -102,21 +120,15 @@ def decode_audio(
     Channels are averaged. Only the first `max_seconds` are decoded: the rest of a longer clip is cut off. A clip
     whose header says more than `refuse_seconds` is refused as too_long. Raises MediaError.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise MediaError("undecodable", f"A {type(data).__name__} came where a sound's bytes were expected.")
-    data = bytes(data)
-    if not data:
-        raise MediaError("empty", "The sound has no bytes.")
+    data = require_bytes(data, "sound")
     if not data.startswith(_AUDIO_MAGIC) and not (data[0] == 0xFF and len(data) > 1 and data[1] & 0xE0 == 0xE0):
         raise MediaError("undecodable", "The bytes are not WAV, FLAC, OGG or MP3, the formats expected.")
     wave, rate = _read_frames(data, max_seconds, refuse_seconds)
     if not len(wave):
         raise MediaError("empty", "The sound has no samples.")
-    if not np.isfinite(wave).all():
-        raise MediaError("non_finite", "The sound holds samples that are NaN or infinite.")
+    refuse_non_finite(wave, "sound")
     mono = wave.mean(axis=1, dtype=np.float32)
-    if float(np.abs(mono).max()) < _SILENCE:
-        raise MediaError("silent", "Every sample of the sound is (nearly) zero.")
+    refuse_silent(mono, "sound")
     return resample(mono, rate, sample_rate)
 
 

@@ -13,19 +13,15 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.sounds import AudioEncoder, AudioSettings
+from crossweave.encoders.base import EncoderSettings
+from crossweave.encoders.mel import MelEncoder, MelSettings
 from crossweave.encoders.spectra import mel_decibels, slopes
 
 
-class MfccSettings(AudioSettings):
+class MfccSettings(MelSettings):
     """Settings of the MFCC encoder."""
 
-    sample_rate: int = Field(16_000, ge=2_000, le=96_000, description="Hz; 16 kHz keeps speech and most timbre.")
     coefficients: int = Field(20, ge=2, le=128, description="Cepstral coefficients kept of each frame.")
-    mel_bands: int = Field(64, ge=2, le=256, description="Bands of the mel filter bank.")
-    frame_samples: int = Field(400, ge=16, le=8192, description="Samples a frame; 400 are 25 ms at 16 kHz.")
-    hop_samples: int = Field(160, ge=1, description="Samples between two frames' starts; 160 are 10 ms at 16 kHz.")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> MfccSettings:
@@ -34,7 +30,7 @@ class MfccSettings(AudioSettings):
         return self
 
 
-class MfccEncoder(AudioEncoder):
+class MfccEncoder(MelEncoder):
     """WAV, FLAC, OGG or MP3 bytes become a vector [4 · coefficients]: over time, each coefficient's mean and
     deviation, then its slope's mean and deviation.
 
@@ -48,31 +44,8 @@ class MfccEncoder(AudioEncoder):
     Settings: ClassVar[type[EncoderSettings]] = MfccSettings
     settings: MfccSettings
 
-    @property
-    def batch_budget(self) -> int:
-        """Clips of one call; they are encoded one by one, which is faster on a CPU than padding them."""
-        return 32
-
     def _dim(self) -> int:
         return 4 * self.settings.coefficients
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.settings.sample_rate
-
-    @property
-    def min_samples(self) -> int:
-        """One frame."""
-        return self.settings.frame_samples
-
-    def _load(self, device: str) -> None:
-        self._device = torch.device(device)
-
-    def _encode(self, examples: list[FloatArray]) -> FloatArray:
-        with torch.inference_mode():
-            rows = [self._describe(torch.from_numpy(wave).to(self._device)) for wave in examples]
-            return torch.stack(rows).cpu().numpy()
 
     def _describe(self, wave: torch.Tensor) -> torch.Tensor:
         settings = self.settings

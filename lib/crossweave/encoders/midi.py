@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from crossweave.encoders.base import BadValueError, Encoder, EncoderSettings, FloatArray
+from crossweave.encoders.media import require_bytes
 
 _DRUMS = 9  # General MIDI's channel 10, counted from 0
 _FAMILIES = 16  # of 8 General MIDI programs each
@@ -71,11 +72,7 @@ class MidiEncoder(Encoder):
 
 def read_score(data: Any, max_bytes: int, max_events: int) -> Score:
     """The notes of a Standard MIDI File; one never ended lasts to the end of its track. Raises BadValueError."""
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise BadValueError("undecodable", f"A {type(data).__name__} came where a MIDI file's bytes were expected.")
-    data = bytes(data)
-    if not data:
-        raise BadValueError("empty", "The file has no bytes.")
+    data = require_bytes(data, "MIDI file")
     if not data.startswith(b"MThd"):
         raise BadValueError("wrong_format", "The bytes are not a Standard MIDI File.")
     if len(data) > max_bytes:

@@ -9,10 +9,10 @@ import itertools
 from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.sounds import AudioEncoder, AudioSettings
+from crossweave.encoders.base import EncoderSettings
+from crossweave.encoders.mel import MelEncoder, MelSettings
 from crossweave.encoders.spectra import mel_decibels, slopes
 
 _RHYTHM_EDGES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # Hz: from slow swells to roughness
@@ -20,13 +20,8 @@ _SPREAD = (0.1, 0.9)  # quantiles of a band's level: how quiet and how loud it g
 _DECIBELS = 20.0  # a unit of the vector; bands differ by a few tens of decibels
 
 
-class SpectrogramSettings(AudioSettings):
+class SpectrogramSettings(MelSettings):
     """Settings of the spectrogram encoder."""
-
-    sample_rate: int = Field(16_000, ge=2_000, le=96_000, description="Hz; 16 kHz keeps speech and most timbre.")
-    mel_bands: int = Field(64, ge=2, le=256, description="Bands of the mel filter bank.")
-    frame_samples: int = Field(400, ge=16, le=8192, description="Samples a frame; 400 are 25 ms at 16 kHz.")
-    hop_samples: int = Field(160, ge=1, description="Samples between two frames' starts; 160 are 10 ms at 16 kHz.")
 
     @model_validator(mode="after")
     def _frames_are_fast_enough(self) -> SpectrogramSettings:
@@ -35,7 +30,7 @@ class SpectrogramSettings(AudioSettings):
         return self
 
 
-class SpectrogramEncoder(AudioEncoder):
+class SpectrogramEncoder(MelEncoder):
     """WAV, FLAC, OGG or MP3 bytes become a vector [5 · mel_bands + 4 · 5] of log-mel statistics.
 
     Of each band over time, in units of 20 dB: mean (less the clip's mean level, which is kept once), deviation, 10 %
@@ -48,31 +43,8 @@ class SpectrogramEncoder(AudioEncoder):
     Settings: ClassVar[type[EncoderSettings]] = SpectrogramSettings
     settings: SpectrogramSettings
 
-    @property
-    def batch_budget(self) -> int:
-        """Clips of one call; they are encoded one by one, which is faster on a CPU than padding them."""
-        return 32
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.settings.sample_rate
-
-    @property
-    def min_samples(self) -> int:
-        """One frame."""
-        return self.settings.frame_samples
-
     def _dim(self) -> int:
         return 5 * self.settings.mel_bands + 4 * (len(_RHYTHM_EDGES) - 1)
-
-    def _load(self, device: str) -> None:
-        self._device = torch.device(device)
-
-    def _encode(self, examples: list[FloatArray]) -> FloatArray:
-        with torch.inference_mode():
-            rows = [self._describe(torch.from_numpy(wave).to(self._device)) for wave in examples]
-            return torch.stack(rows).cpu().numpy()
 
     def _describe(self, wave_S: torch.Tensor) -> torch.Tensor:
         settings = self.settings

@@ -14,13 +14,19 @@ import torch
 from pydantic import Field
 
 from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.huggingface import WHAT, import_transformers, load_model, read_config, weight_files
+from crossweave.encoders.huggingface import (
+    PREPROCESSOR,
+    WHAT,
+    hash_media_model,
+    import_transformers,
+    load_model,
+    read_config,
+)
 from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
 from crossweave.encoders.sounds import AudioEncoder, AudioSettings
-from crossweave.encoders.weights import hash_files, read_json
+from crossweave.encoders.weights import read_json
 from crossweave.errors import SettingsError
 
-_PREPROCESSOR = "preprocessor_config.json"
 _WAVE_MODELS = ("wav2vec2", "hubert")
 _SPECTROGRAM_MODEL = "audio-spectrogram-transformer"
 
@@ -68,9 +74,9 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
 
     @functools.cached_property
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self.settings.path / _PREPROCESSOR, WHAT)
+        facts: dict[str, Any] = read_json(self.settings.path / PREPROCESSOR, WHAT)
         if not isinstance(facts.get("sampling_rate"), int):
-            raise SettingsError(f"{WHAT}: {_PREPROCESSOR} does not say the sampling_rate")
+            raise SettingsError(f"{WHAT}: {PREPROCESSOR} does not say the sampling_rate")
         return facts
 
     @property
@@ -95,8 +101,7 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
 
     def _weights_hash(self) -> str:
         _ = self._config, self._facts  # a directory that does not fit is refused before it is hashed
-        names = [*weight_files(self.settings.path), "config.json", _PREPROCESSOR]
-        return hash_files([(name, self.settings.path / name) for name in names])
+        return hash_media_model(self.settings.path)
 
     def _build(self) -> torch.nn.Module:
         transformers = import_transformers()

@@ -17,13 +17,19 @@ from PIL import Image
 from pydantic import Field
 
 from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.huggingface import WHAT, import_transformers, load_model, read_config, weight_files
+from crossweave.encoders.huggingface import (
+    PREPROCESSOR,
+    WHAT,
+    hash_media_model,
+    import_transformers,
+    load_model,
+    read_config,
+)
 from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
 from crossweave.encoders.pictures import ImageEncoder, ImageSettings
-from crossweave.encoders.weights import hash_files, read_json
+from crossweave.encoders.weights import read_json
 from crossweave.errors import SettingsError
 
-_PREPROCESSOR = "preprocessor_config.json"
 _POOLINGS = {  # what each model's output can give; the first is taken for auto
     "clip": ("projection", "cls", "mean"),
     "siglip": ("pooler", "mean"),  # it has no class token
@@ -98,12 +104,12 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
     @functools.cached_property
     def _preprocessing(self) -> Preprocessing:
-        facts = _read_preprocessing(read_json(self.settings.path / _PREPROCESSOR, WHAT))
+        facts = _read_preprocessing(read_json(self.settings.path / PREPROCESSOR, WHAT))
         seen = facts.crop or facts.resize
         wanted = self._value("vision_config.image_size" if "vision_config" in self._config else "image_size")
         # DINOv2 interpolates its positions; the others take pictures of one size only.
         if self._config["model_type"] != "dinov2" and seen != (wanted, wanted):
-            raise SettingsError(f"{WHAT}: the model sees {wanted} x {wanted} pixels, {_PREPROCESSOR} makes {seen}")
+            raise SettingsError(f"{WHAT}: the model sees {wanted} x {wanted} pixels, {PREPROCESSOR} makes {seen}")
         return facts
 
     @property
@@ -134,9 +140,8 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
         return int(value)
 
     def _weights_hash(self) -> str:
-        names = [*weight_files(self.settings.path), "config.json", _PREPROCESSOR]
         _ = self._pooling, self._preprocessing  # a directory that does not fit is refused before it is hashed
-        return hash_files([(name, self.settings.path / name) for name in names])
+        return hash_media_model(self.settings.path)
 
     def _build(self) -> torch.nn.Module:
         _ = self._preprocessing
@@ -196,7 +201,7 @@ def _read_preprocessing(config: dict[str, Any]) -> Preprocessing:
     try:
         return _parse_preprocessing(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} cannot be used ({type(error).__name__}: {error})") from error
+        raise SettingsError(f"{WHAT}: {PREPROCESSOR} cannot be used ({type(error).__name__}: {error})") from error
 
 
 def _parse_preprocessing(config: dict[str, Any]) -> Preprocessing:
@@ -209,16 +214,16 @@ def _parse_preprocessing(config: dict[str, Any]) -> Preprocessing:
         else:
             resize = size if config.get("do_center_crop") or size is None else (size, size)
         if resize is None:
-            raise SettingsError(f"{WHAT}: {_PREPROCESSOR} does not say the size to resize to")
+            raise SettingsError(f"{WHAT}: {PREPROCESSOR} does not say the size to resize to")
     crop = config.get("crop_size") if config.get("do_center_crop") else None
     if isinstance(crop, dict):
         crop = (crop["height"], crop["width"])
     elif crop is not None:
         crop = (crop, crop)
     if isinstance(resize, int) and crop is None:
-        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} resizes the shorter side and crops nothing: sizes would differ")
+        raise SettingsError(f"{WHAT}: {PREPROCESSOR} resizes the shorter side and crops nothing: sizes would differ")
     if resize is None and crop is None:
-        raise SettingsError(f"{WHAT}: {_PREPROCESSOR} neither resizes nor crops: sizes would differ")
+        raise SettingsError(f"{WHAT}: {PREPROCESSOR} neither resizes nor crops: sizes would differ")
     normalised = config.get("do_normalize", True)
     mean, std = (tuple(config[key]) if normalised else None for key in ("image_mean", "image_std"))
     if normalised and not (len(mean or ()) == len(std or ()) == 3 and min(std or (0,)) > 0):

@@ -5,6 +5,7 @@ Letters in shapes: B pictures, H and W rows and columns, Z latent numbers.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from pydantic import Field
 from crossweave.encoders.base import EncoderSettings, FloatArray
 from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
 from crossweave.encoders.pictures import ImageEncoder, ImageSettings
-from crossweave.encoders.vae import CONFIG, WEIGHTS, load_vae, read_shape
+from crossweave.encoders.vae import CONFIG, WEIGHTS, VaeShape, load_vae, read_shape
 from crossweave.encoders.weights import hash_files, safetensors_path
 
 
@@ -45,17 +46,21 @@ class VaeEncoder(NeuralEncoder, ImageEncoder):
         """Pictures of one call."""
         return self.settings.batch_images
 
+    @functools.cached_property
+    def _shape(self) -> VaeShape:
+        return read_shape(self.settings.path)
+
     @property
     def decode_side(self) -> int:
         """The model's side."""
-        return read_shape(self.settings.path).side
+        return self._shape.side
 
     def _dim(self) -> int:
-        return read_shape(self.settings.path).latent
+        return self._shape.latent
 
     def _weights_hash(self) -> str:
         shape, weights = self.settings.path / CONFIG, self.settings.path / WEIGHTS
-        _ = read_shape(self.settings.path)
+        _ = self._shape  # a directory that does not fit is refused before it is hashed
         return hash_files([(CONFIG, shape), (WEIGHTS, safetensors_path(weights, "encoder.path"))])
 
     def _build(self) -> torch.nn.Module:

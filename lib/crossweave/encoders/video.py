@@ -5,6 +5,7 @@ Letters in names: B videos, F frames of one video, D features.
 
 from __future__ import annotations
 
+import abc
 import functools
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,24 @@ from crossweave.errors import SettingsError
 _FEWEST_DECODED = 64
 
 
+class _VideoEncoder(Encoder):
+    """Wraps the encoder of another kind, whose fingerprint stands for weights and settings."""
+
+    isolated = True
+    window = 16
+
+    @property
+    @abc.abstractmethod
+    def inner(self) -> Encoder:
+        """The wrapped encoder."""
+
+    def _weights_hash(self) -> str:
+        return self.inner.fingerprint
+
+    def _load(self, device: str) -> None:
+        self.inner.load(device)
+
+
 class FramesSettings(EncoderSettings):
     """Settings of the frame encoder."""
 
@@ -31,7 +50,7 @@ class FramesSettings(EncoderSettings):
     max_decoded: int = Field(3000, ge=_FEWEST_DECODED, description="Frames decoded on the way, at the most.")
 
 
-class FramesEncoder(Encoder):
+class FramesEncoder(_VideoEncoder):
     """MP4, MOV, MKV, WebM or AVI bytes become the pooled vectors [D], or [2 D] for both, of sampled frames.
 
     Failures: those of `containers.read_frames`.
@@ -40,8 +59,6 @@ class FramesEncoder(Encoder):
     name = "frames"
     Settings: ClassVar[type[EncoderSettings]] = FramesSettings
     neutral_settings = frozenset({"encoder", "max_pixels", "refuse_seconds"})  # the inner fingerprint counts instead
-    isolated = True
-    window = 16
     settings: FramesSettings
 
     @functools.cached_property
@@ -62,12 +79,6 @@ class FramesEncoder(Encoder):
 
     def _dim(self) -> int:
         return self.inner.dim * (2 if self.settings.pool == "both" else 1)
-
-    def _weights_hash(self) -> str:
-        return self.inner.fingerprint
-
-    def _load(self, device: str) -> None:
-        self.inner.load(device)
 
     def _prepare_one(self, value: Any) -> list[Any]:
         settings = self.settings
@@ -96,7 +107,7 @@ class SoundtrackSettings(EncoderSettings):
     refuse_seconds: float = Field(14_400.0, gt=0, description="Seconds; longer videos are refused.")
 
 
-class SoundtrackEncoder(Encoder):
+class SoundtrackEncoder(_VideoEncoder):
     """MP4, MOV, MKV, WebM or AVI bytes become the vector [D] of their sound track.
 
     Failures: those of `containers.read_sound`, and too_short.
@@ -105,8 +116,6 @@ class SoundtrackEncoder(Encoder):
     name = "soundtrack"
     Settings: ClassVar[type[EncoderSettings]] = SoundtrackSettings
     neutral_settings = frozenset({"encoder", "refuse_seconds"})  # the inner fingerprint counts instead
-    isolated = True
-    window = 16
     settings: SoundtrackSettings
 
     @functools.cached_property
@@ -128,12 +137,6 @@ class SoundtrackEncoder(Encoder):
 
     def _dim(self) -> int:
         return self.inner.dim
-
-    def _weights_hash(self) -> str:
-        return self.inner.fingerprint
-
-    def _load(self, device: str) -> None:
-        self.inner.load(device)
 
     def _prepare_one(self, value: Any) -> Any:
         wave = read_sound(value, self.inner.sample_rate, self.inner.settings.max_seconds, self.settings.refuse_seconds)

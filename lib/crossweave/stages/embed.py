@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -33,7 +33,7 @@ from crossweave.tables.contract import InputTable, preflight
 from crossweave.tables.encoder_states import EncoderState, EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN, FeatureWriter
 from crossweave.tables.files import digest
-from crossweave.tables.payloads import batch_rows, read_payloads
+from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
 from crossweave.tables.quarantine import quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import feature_table
@@ -187,7 +187,8 @@ class _Modality:
             sample, count = self._sample(embed.selftest_rows)
             if count == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
                 task = self._task(Path())
-                verdict = sample.coalesce(1).mapInArrow(lambda b: _self_test(task, b), "verdict string").collect()
+                one = sample.coalesce(1)
+                verdict = self._run_on_workers(one, lambda b: _self_test(task, b), "verdict string")
                 state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
                 states.save(self.name, encoder.identity, state)
         take_over(encoder, state)
@@ -226,18 +227,23 @@ class _Modality:
 
     def _rows(self, wanted: DataFrame, count: int) -> DataFrame:
         """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
-        source = self._source()
+        source = self._source
         tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
-        most = batch_rows(source.files, source.rows, self.settings.embed.batch_rows)
-        self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", most)
         kind, columns = self.modality.kind, self.modality.columns
         id_column = self.settings.inputs.items.id
         rows = read_payloads(self.spark, source.files, id_column, kind, columns, wanted, count, tasks)
         # Two rows of one id may hold the same content.
         return rows.dropDuplicates(["content_hash"]) if self.repeated_ids else rows
 
+    @cached_property
     def _source(self) -> InputTable:
         return preflight("items", self.settings.inputs.items.path, {})
+
+    def _run_on_workers(self, rows: DataFrame, work: Callable[..., Any], schema: Any) -> list[Row]:
+        """Collect `mapInArrow` of rows that carry payloads, in batches that fit into memory however large those are."""
+        most = batch_rows(self._source.files, self._source.rows, self.settings.embed.batch_rows)
+        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
+            return rows.mapInArrow(work, schema).collect()
 
     def _task(self, folder: Path) -> _Task:
         embed = self.settings.embed
@@ -273,7 +279,7 @@ class _Modality:
         folder = self.store.fresh_folder(self.table)
         task = self._task(folder)
         rows = self._rows(wanted, count)
-        written = rows.mapInArrow(lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
+        written = self._run_on_workers(rows, lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN))
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
         base = self.store.snapshot(self.table)
         if files["vectors"] or base is None:

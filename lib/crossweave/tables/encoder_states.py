@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ class EncoderState:
     """One modality's: statistics that `fit` found (None: not fitted), and the verdict of the self-test (None: none)."""
 
     learned: dict[str, Any] | None = None
-    selftest: dict[str, Any] | None = field(default=None)
+    selftest: dict[str, Any] | None = None
 
 
 class EncoderStates:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -31,9 +32,8 @@ def read_payloads(
     repeat a content.
     """
     size = sum(file.stat().st_size for file in files)
-    spark.conf.set("spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks))
-    items = spark.read.parquet(*[str(file) for file in files])
-    spark.conf.unset("spark.sql.files.maxPartitionBytes")
+    with temporarily(spark, "spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks)):
+        items = spark.read.parquet(*[str(file) for file in files])
     keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")
     keys = F.broadcast(keys) if count <= BROADCAST_ROWS else keys
     value = content_value(kind, columns)
@@ -41,6 +41,17 @@ def read_payloads(
     rows = rows.select("content_hash", value.alias("value"), content_hash(kind, value).alias("actual"))
     rows = rows.where("actual = content_hash").select("content_hash", "value")
     return rows.repartition(tasks) if count <= SPREAD_ROWS else rows
+
+
+@contextmanager
+def temporarily(spark: SparkSession, key: str, value: int) -> Iterator[None]:
+    """Set a Spark setting for a while; what stood there before stands there again afterwards."""
+    before = str(spark.conf.get(key))
+    spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
 
 
 def batch_rows(files: Sequence[Path], rows: int, most: int) -> int:

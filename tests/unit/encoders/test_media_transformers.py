@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny import picture, tiny_clip, tone
+from tiny import WAVE_LAYERS, picture, tiny_clip, tone
 
 from crossweave.encoders import make_encoder
 from crossweave.encoders.batching import encode_values
@@ -176,12 +176,7 @@ def make_hubert(folder: Path) -> Path:
     transformers = import_transformers()
     config = transformers.HubertConfig(
         **SIDE,
-        conv_dim=(16, 16),
-        conv_kernel=(10, 8),
-        conv_stride=(5, 8),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
+        **WAVE_LAYERS,
     )
     transformers.HubertModel(config).save_pretrained(folder)
     return save_preprocessor(folder, sampling_rate=8_000, do_normalize=False)
