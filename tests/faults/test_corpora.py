@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from tiny import picture, tone, tune
 
 from crossweave.encoders import make_encoder
@@ -89,18 +92,31 @@ def test_bombs_and_swapped_extensions_are_refused_by_reason() -> None:
     assert set(failures.values()) <= IMAGE_REASONS
 
 
+PREPARE_A_LARGE_AND_A_SMALL_PICTURE = """
+import io, json, sys
+from PIL import Image
+from crossweave.encoders import make_encoder
+from crossweave.encoders.isolation import IsolatedPreparer
+from tiny import picture
+
+stream = io.BytesIO()
+Image.new("RGB", (6000, 6000)).save(stream, "PNG", compress_level=1)  # 108 MB of pixels, under the pixel cap
+preparer = IsolatedPreparer(make_encoder("image", "descriptor", {}), seconds=30, megabytes=64)
+prepared = preparer.prepare([stream.getvalue(), picture("red")])
+preparer.close()
+sys.stdout.write(json.dumps([prepared.positions, [failure.reason for failure in prepared.failures]]))
+"""
+
+
 def test_a_picture_that_needs_more_memory_than_allowed_is_refused_and_its_neighbour_is_not() -> None:
-    encoder = make_encoder("image", "descriptor", {})
-    encoder.load()
-    stream = io.BytesIO()
-    Image.new("RGB", (6000, 6000)).save(stream, "PNG", compress_level=1)  # 108 MB of pixels, under the pixel cap
-    preparer = IsolatedPreparer(encoder, seconds=30, megabytes=64)
-    try:
-        prepared = preparer.prepare([stream.getvalue(), picture("red")])
-    finally:
-        preparer.close()
-    assert prepared.positions == [1]
-    assert [failure.reason for failure in prepared.failures] == ["too_much_memory"]
+    # In a process of its own, as a worker is: what the tests before freed, a decoder forked here could use again.
+    command = [sys.executable, "-c", PREPARE_A_LARGE_AND_A_SMALL_PICTURE]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    positions, reasons = json.loads(done.stdout)
+    assert positions == [1]
+    assert reasons == ["too_much_memory"]
 
 
 def test_sounds_with_nan_and_ten_megabytes_of_text_are_failures() -> None:

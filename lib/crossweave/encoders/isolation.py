@@ -242,7 +242,10 @@ def _prepare(encoder: Encoder, value: Any) -> Prepared | Exception:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Allow `megabytes` beyond what the process has mapped already (libraries map much that they never touch)."""
+    """Allow `megabytes` beyond what the process has mapped already (libraries map much that they never touch).
+
+    Memory that the spawner's maker had freed but still mapped can be used again on top of it: fork the spawner early.
+    """
     mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + (megabytes << 20),) * 2)
 

@@ -48,6 +48,8 @@ def encode_stream(
     Nothing is loaded where there is no row. Raises SettingsError where the device or the encoder's files are not
     usable, and TypeError where a value is None.
     """
+    if limits.isolate:
+        start_spawner()  # for any encoder: by the next one's task this process holds a model and a heap to reuse
     with (
         preparing(encoder, limits) as prepare,
         closing(ahead(_prepared(_windows(rows, encoder.window), prepare))) as windows,
@@ -62,7 +64,6 @@ def preparing(encoder: Encoder, limits: Limits) -> Iterator[Callable[[Sequence[A
     if not (encoder.isolated and limits.isolate):
         yield encoder.prepare
         return
-    start_spawner()
     preparer = IsolatedPreparer(encoder, limits.seconds, limits.megabytes)
     try:
         yield preparer.prepare

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny import picture, tiny_bert
 
-from crossweave.encoders import make_encoder
+from crossweave.encoders import isolation, make_encoder
+from crossweave.encoders.hashing import HashingEncoder
 from crossweave.encoders.precision import Int8Linear, cast
 from crossweave.encoders.prefetch import ahead
 from crossweave.encoders.selftest import choose
@@ -38,6 +39,20 @@ def test_a_task_without_rows_loads_nothing() -> None:
     encoder = make_encoder("image", "descriptor", {"max_pixels": 12_345})
     assert list(encode_stream(encoder, [], ISOLATED, "cpu", 1)) == []
     assert not encoder.loaded
+
+
+def test_the_spawner_is_forked_before_any_model_is_loaded_even_for_a_text_encoder() -> None:
+    forked: list[bool] = []
+
+    class Watching(HashingEncoder):
+        def _load(self, device: str) -> None:
+            forked.append(bool(isolation._SPAWNERS))
+            super()._load(device)
+
+    isolation._SPAWNERS.clear()
+    encoder = Watching("text", HashingEncoder.Settings.model_validate({"dim": 72}))
+    list(encode_stream(encoder, [("a", "red pan")], ISOLATED, "cpu", 1))
+    assert forked == [True]
 
 
 def test_isolated_and_plain_vectors_are_the_same_bytes() -> None:
