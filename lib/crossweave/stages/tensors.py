@@ -170,7 +170,7 @@ class _Tensors:
             if cold is not None
             else interactions.where("split = 'valid'")
         )
-        latest = F.max_by(F.struct("weight", "event_time"), F.coalesce("event_time", F.lit(0).cast("timestamp")))
+        latest = F.max(F.struct("event_time", "weight"))  # of rows with one time the largest weight: never a draw
         pairs = seen.groupBy("user_id", "item_id", "split").agg(latest.alias("last"))
         pairs = pairs.join(index.select("item_id", "item_index"), "item_id")
         path = str(self.staging / "events")

@@ -56,16 +56,20 @@ class Checkpoints:
         """Where the best weights lie."""
         return self._folder / "best.safetensors"
 
-    def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-        """Load the newest finished checkpoint into model and optimizer; a fresh state where there is none."""
+    def newest(self) -> str | None:
+        """Name the newest finished checkpoint; None where there is none."""
         finished = self._finished()
-        if not finished:
+        return finished[-1].stem if finished else None
+
+    def restore(self, name: str | None, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+        """Load a finished checkpoint into model and optimizer; without one, return a fresh state."""
+        if name is None:
             return TrainingState()
-        tensors = load_file(finished[-1].with_suffix(".safetensors"))
+        tensors = load_file(self._folder / f"{name}.safetensors")
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         model.load_state_dict(weights)
         _unflatten(optimizer, {k.removeprefix(OPTIMIZER): v for k, v in tensors.items() if k.startswith(OPTIMIZER)})
-        return TrainingState(**json.loads(finished[-1].read_text(encoding="utf-8")))
+        return TrainingState(**json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8")))
 
     def _finished(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("epoch-*.json") if path.with_suffix(".safetensors").is_file())

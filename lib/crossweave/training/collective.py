@@ -32,7 +32,13 @@ class Collective:
     def start_equal(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Give every rank the parameters and optimizer state of rank 0."""
         self._hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        self._hvd.broadcast_optimizer_state(optimizer, root_rank=0)
+        if optimizer.state:  # Horovod fills an empty one by a step with zero gradients, which decays the weights
+            self._hvd.broadcast_optimizer_state(optimizer, root_rank=0)
+
+    def from_first(self, value: Result) -> Result:
+        """Return the value that rank 0 gave."""
+        given: Result = self._hvd.broadcast_object(value, root_rank=0)
+        return given
 
     def distribute(self, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Any:
         """Wrap an optimizer so that a step averages the gradients of all ranks, as one fused buffer."""

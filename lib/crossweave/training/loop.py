@@ -66,15 +66,15 @@ class _Trainer:
             with torch.no_grad():
                 start = torch.from_numpy(np.log1p(items.popularity_N))
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
-        )
+        adam = torch.optim.AdamW(self.model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
+        self.optimizer = collective.distribute(adam, self.model)
         self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints)
-        # Every rank restores for itself (the folder is shared), then rank 0's copy is made everybody's.
-        self.state = self.checkpoints.restore(self.model, self.optimizer)
+        # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
+        newest = collective.from_first(self.checkpoints.newest())
+        self.state = self.checkpoints.restore(newest, self.model, self.optimizer)
         self.resumed_from = self.state.epoch
         collective.start_equal(self.model, self.optimizer)
-        self.stepper = collective.distribute(self.optimizer, self.model)
         self.batches = BatchMaker(items, plan)
         largest = max(manifest.shard_rows(rank, plan.ranks) for rank in range(plan.ranks))
         self.steps_per_epoch = max(1, math.ceil(largest / plan.batch_users))
@@ -140,12 +140,12 @@ class _Trainer:
                 f"the loss is not finite after {self.state.step} steps: {named}",
                 "lower train.learning_rate or train.clip_norm; the last checkpoint is kept",
             )
-        self.stepper.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.stepper.synchronize()
+        self.optimizer.synchronize()
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-        with self.stepper.skip_synchronize():
-            self.stepper.step()
+        with self.optimizer.skip_synchronize():
+            self.optimizer.step()
         self.state.step += 1
         return dict(zip(["loss", *parts], means.tolist(), strict=True))
 
