@@ -27,6 +27,8 @@ class ItemInput(Section):
     title: str | None
     cold_column: str | None
     attributes: list[str]
+    updated_at: str | None
+    derived: dict[str, Annotated[str, Field(min_length=1)]]
 
 
 class InteractionInput(Section):
@@ -116,6 +118,7 @@ class EmbedSettings(Section):
     item_seconds: Annotated[float, Field(gt=0.0)]
     item_megabytes: Positive
     commit_contents: Positive
+    compact_files: Annotated[int, Field(ge=2)]
     fit_rows: Positive
     refit: bool
     selftest_rows: Positive
@@ -201,6 +204,14 @@ class ExportSettings(Section):
     path: str | None
 
 
+class CollectSettings(Section):
+    """What garbage collection keeps."""
+
+    keep_days: Annotated[int, Field(ge=0)]
+    keep_versions: Positive
+    dry_run: bool
+
+
 class DemoSettings(Section):
     """Size of the generated shop."""
 
@@ -232,6 +243,7 @@ class Settings(Section):
     score: ScoreSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    gc: CollectSettings
     demo: DemoSettings
     spark: SparkSettings
 

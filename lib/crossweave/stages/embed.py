@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,26 @@ from crossweave.errors import BudgetExceededError, ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
-from crossweave.tables.contract import InputTable, preflight
+from crossweave.tables.compaction import compact
+from crossweave.tables.contents import (
+    FAILED,
+    HAVE,
+    WANTED,
+    Standing,
+    distinct_contents,
+    item_cells,
+    standings,
+    vanished,
+    with_state,
+)
 from crossweave.tables.encoder_states import EncoderState, EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN, FeatureWriter
 from crossweave.tables.files import digest
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
-from crossweave.tables.quarantine import quarantine_rows
+from crossweave.tables.quarantine import quarantine_rows, worst_reasons
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import feature_table
+from crossweave.tables.source import Source, check_source
 from crossweave.tables.store import TableStore
 from crossweave.tables.vectors import LARGEST
 
@@ -61,10 +74,9 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     settings = context.settings
     receipts = Receipts(context.workspace)
     ingest = receipts.required("ingest")
-    catalog_version = ingest.writes["catalog"]
     encoders = build_encoders(settings)
     last = receipts.latest(STAGE)
-    record.reads = {"catalog": catalog_version}
+    record.reads = {"item_rows": ingest.writes["item_rows"]}
     states = EncoderStates(context.workspace)
     known = [take_over(encoder, states.load(name, encoder.identity)) for name, encoder in encoders.items()]
     again = settings.embed.retry_failed or settings.embed.refit
@@ -73,24 +85,28 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
         record.metrics = {f"{name}.encoded": 0 for name in encoders}
         return
 
-    store = TableStore(context.workspace / "tables")
-    catalog = store.read(context.spark, "catalog", catalog_version).where("status = 'active'")
+    night = _Night(context, ingest)
+    works = {name: _Modality(night, name, encoder) for name, encoder in encoders.items()}
     details: dict[str, object] = {}
     over_budget: list[str] = []
-    for name, encoder in encoders.items():
-        work = _Modality(context, store, name, encoder, catalog, bool(ingest.details["repeated_ids"]))
-        work.prepare(states)
-        work.run()
-        record.ledgers[name] = work.ledger
-        record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
-        over_budget += work.over_budget
-        record.writes |= work.writes
-        details[name] = {
-            "table": work.table,
-            "fingerprint": encoder.fingerprint,
-            "dim": encoder.dim,
-            "precision": encoder.precision,
-        }
+    try:
+        for work in works.values():
+            work.prepare(states)
+        standing = night.survey(encoders)
+        for name, work in works.items():
+            work.run(standing[name])
+            record.ledgers[name] = work.ledger
+            record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
+            over_budget += work.over_budget
+            record.writes |= work.writes
+            details[name] = {
+                "table": work.table,
+                "fingerprint": work.encoder.fingerprint,
+                "dim": work.encoder.dim,
+                "precision": work.encoder.precision,
+            }
+    finally:
+        night.close()
     record.check()
     if over_budget:
         raise BudgetExceededError(
@@ -109,7 +125,7 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
 def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Encoder]) -> str:
     prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
     budget = context.settings.embed.max_bad_fraction
-    return digest({"catalog": ingest.writes["catalog"], "encoders": prints, "budget": budget})
+    return digest({"item_rows": ingest.writes["item_rows"], "encoders": prints, "budget": budget})
 
 
 def take_over(encoder: Encoder, state: EncoderState) -> bool:
@@ -126,44 +142,71 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
 
     Exact where nothing changed; else an upper bound, since equal contents are encoded once.
     """
-    receipts, encoders = Receipts(context.workspace), build_encoders(context.settings)
+    encoders = build_encoders(context.settings)
     states = EncoderStates(context.workspace)
-    ingest = receipts.latest("ingest")
-    store = TableStore(context.workspace / "tables")
+    ingest = Receipts(context.workspace).latest("ingest")
+    wanted = dict.fromkeys(encoders, 0)
+    if ingest is not None:
+        # An encoder that is still to be fitted or tried has no vectors yet: all its contents are wanted.
+        ready = {n: e for n, e in encoders.items() if take_over(e, states.load(n, e.identity))}
+        night = _Night(context, ingest)
+        wanted = {name: standing.wanted for name, standing in night.survey(ready).items()}
+        night.close()
     lines = []
     for name, encoder in encoders.items():
-        count = 0
-        if ingest is not None:
-            catalog = store.read(context.spark, "catalog", ingest.writes["catalog"]).where("status = 'active'")
-            known = take_over(encoder, states.load(name, encoder.identity))
-            count = _Modality(context, store, name, encoder, catalog, False).count_wanted(known)
         bound = "" if changed is None else "at most "
-        total = count + (changed or {}).get(name, 0)
+        total = wanted[name] + (changed or {}).get(name, 0)
         what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name}"
         lines.append(PlanLine(f"{STAGE} {name}", total > 0, what))
     return lines
 
 
+class _Night:
+    """What all modalities of a night share: the source, the contents and how they stand."""
+
+    def __init__(self, context: StageContext, ingest: Receipt) -> None:
+        self.context, self.settings = context, context.settings
+        self.spark: SparkSession = context.spark
+        self.store = TableStore(context.workspace / "tables")
+        self.repeated_ids = bool(ingest.details["repeated_ids"])
+        # One row an item and modality: the unit of the ledgers.
+        self.cells = item_cells(self.store.read(self.spark, "item_rows", ingest.writes["item_rows"]))
+        self.contents = distinct_contents(self.cells)
+
+    def survey(
+        self, encoders: Mapping[str, Encoder], ready: Mapping[str, Encoder] | None = None
+    ) -> dict[str, Standing]:
+        """Find out how every content stands; only the encoders that are `ready` can have vectors (default: all)."""
+        ready = encoders if ready is None else ready
+        vectors = {n: self.store.read(self.spark, feature_table(n, e.fingerprint)) for n, e in ready.items()}
+        self.contents = with_state(self.contents, vectors, self._known_failures(ready)).cache()
+        return standings(self.contents, list(self.settings.modalities))
+
+    def close(self) -> None:
+        """Give the cached contents back."""
+        self.contents.unpersist()
+
+    def _known_failures(self, encoders: Mapping[str, Encoder]) -> DataFrame:
+        quarantine = self.store.read(self.spark, "quarantine").where((F.col("stage") == STAGE) & ~F.col("transient"))
+        mine = [(F.col("modality") == n) & (F.col("encoder") == e.fingerprint) for n, e in encoders.items()]
+        none = F.lit(False)
+        return quarantine.where(none if self.settings.embed.retry_failed else reduce(or_, mine, none))
+
+    @cached_property
+    def source(self) -> Source:
+        """The items table, with the columns that settings derive."""
+        items = self.settings.inputs.items
+        return check_source(lambda: self.spark, "items", items.path, {}, items.derived)
+
+
 class _Modality:
     """One modality's share of the stage."""
 
-    def __init__(
-        self,
-        context: StageContext,
-        store: TableStore,
-        name: str,
-        encoder: Encoder,
-        catalog: DataFrame,
-        repeated_ids: bool,
-    ) -> None:
-        self.context, self.settings, self.store = context, context.settings, store
+    def __init__(self, night: _Night, name: str, encoder: Encoder) -> None:
+        self.night, self.context, self.settings, self.store = night, night.context, night.settings, night.store
         self.name, self.encoder = name, encoder
         self.modality = self.settings.modalities[name]
-        self.repeated_ids = repeated_ids
-        self.spark: SparkSession = context.spark
-        # One row an item that has this modality: the unit of the ledger.
-        self.cells = catalog.select("item_id", F.try_element_at("hashes", F.lit(name))["content"].alias("content_hash"))
-        self.cells = self.cells.where(F.col("content_hash").isNotNull())
+        self.spark = night.spark
         self.ledger = Ledger()
         self.metrics: dict[str, float] = {}
         self.writes: dict[str, int] = {}
@@ -193,55 +236,38 @@ class _Modality:
                 states.save(self.name, encoder.identity, state)
         take_over(encoder, state)
 
-    def run(self) -> None:
+    def run(self, standing: Standing) -> None:
         """Encode this modality's missing contents, commit them, then the failures."""
-        wanted = self._wanted().cache()
-        try:
-            count = wanted.count()
-            failures = self._encode(wanted, count) if count else self._no_failures()
-            self._settle(wanted, count, failures)
-        finally:
-            wanted.unpersist()
-
-    def count_wanted(self, known: bool) -> int:
-        """Count the contents that have no vector yet: all, where the encoder is not even fitted (`known` False)."""
-        return (self._wanted() if known else self._contents()).count()
-
-    def _contents(self) -> DataFrame:
-        """Return the distinct contents, each with the first item that has it: content_hash, item_id."""
-        return self.cells.groupBy("content_hash").agg(F.min("item_id").alias("item_id"))
-
-    def _wanted(self) -> DataFrame:
-        """Return the contents to encode, each with the first item that has it: content_hash, item_id."""
-        have = self.store.read(self.spark, self.table).select("content_hash")
-        wanted = self._contents().join(have, "content_hash", "left_anti")
-        if not self.settings.embed.retry_failed:
-            wanted = wanted.join(self._known_failures(), "content_hash", "left_anti")
-        return wanted
+        wanted = self.night.contents.where((F.col("modality") == self.name) & (F.col("state") == WANTED))
+        failures = None
+        if standing.wanted:
+            failures = self._encode(wanted, standing)
+            compact(self.spark, self.store, self.table, self.settings.embed.compact_files, "content_hash")
+        elif self.store.snapshot(self.table) is None:
+            self._commit([], 0)  # every reader finds a table of this name, be it empty
+        self._settle(wanted, standing, failures)
 
     def _sample(self, most: int) -> tuple[DataFrame, int]:
         """Return (content_hash, value) of the contents with the lowest hashes, a fair draw, and how many they are."""
-        rows = self._contents().orderBy("content_hash").limit(most).collect()
-        wanted = self.spark.createDataFrame(rows, "content_hash string, item_id string")
-        return self._rows(wanted, len(rows)).dropDuplicates(["content_hash"]).orderBy("content_hash"), len(rows)
+        mine = self.night.contents.where(F.col("modality") == self.name)
+        rows = mine.orderBy("content_hash").limit(most).select("content_hash", "item_id", "file").collect()
+        wanted = self.spark.createDataFrame(rows, "content_hash string, item_id string, file string")
+        files = sorted({row["file"] for row in rows})
+        return self._rows(wanted, files, len(rows)).dropDuplicates(["content_hash"]).orderBy("content_hash"), len(rows)
 
-    def _rows(self, wanted: DataFrame, count: int) -> DataFrame:
+    def _rows(self, wanted: DataFrame, files: Sequence[str], count: int) -> DataFrame:
         """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
-        source = self._source
         tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
         kind, columns = self.modality.kind, self.modality.columns
-        id_column = self.settings.inputs.items.id
-        rows = read_payloads(self.spark, source.files, id_column, kind, columns, wanted, count, tasks)
+        id_column, source = self.settings.inputs.items.id, self.night.source
+        present = [file for file in files if file in source.table.stamps]  # what is gone is counted as vanished
+        rows = read_payloads(self.spark, source, present, id_column, kind, columns, wanted, count, tasks)
         # Two rows of one id may hold the same content.
-        return rows.dropDuplicates(["content_hash"]) if self.repeated_ids else rows
-
-    @cached_property
-    def _source(self) -> InputTable:
-        return preflight("items", self.settings.inputs.items.path, {})
+        return rows.dropDuplicates(["content_hash"]) if self.night.repeated_ids else rows
 
     def _run_on_workers(self, rows: DataFrame, work: Callable[..., Any], schema: Any) -> list[Row]:
         """Collect `mapInArrow` of rows that carry payloads, in batches that fit into memory however large those are."""
-        most = batch_rows(self._source.files, self._source.rows, self.settings.embed.batch_rows)
+        most = batch_rows(self.night.source.table, self.settings.embed.batch_rows)
         with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
             return rows.mapInArrow(work, schema).collect()
 
@@ -250,13 +276,9 @@ class _Modality:
         limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
         return _Task(self.encoder, folder, self.context.date, embed.device, limits)
 
-    def _known_failures(self) -> DataFrame:
-        quarantine = self.store.read(self.spark, "quarantine")
-        mine = (F.col("stage") == STAGE) & (F.col("encoder") == self.encoder.fingerprint) & ~F.col("transient")
-        return quarantine.where(mine & (F.col("modality") == self.name)).select("content_hash").distinct()
-
-    def _encode(self, wanted: DataFrame, count: int) -> DataFrame:
-        """Encode and commit in rounds, so that a run that dies loses one; returns the failures of all of them."""
+    def _encode(self, wanted: DataFrame, standing: Standing) -> DataFrame | None:
+        """Encode and commit in rounds, so that a run that dies loses one; returns the failures, if there are any."""
+        count = standing.wanted
         rounds = -(-count // self.settings.embed.commit_contents)
         progress = self.context.progress(f"embed {self.name}", count, "contents")
         refused: list[DataFrame] = []
@@ -267,86 +289,72 @@ class _Modality:
                 part = wanted.where(F.pmod(F.xxhash64("content_hash"), F.lit(rounds)) == number)
                 size = part.count()
             with task_progress(self.spark, progress, size):
-                written, failures = self._round(part, size)
+                written, failures = self._round(part, standing.files, size)
             done += written
             refused += failures
         progress.close(count)
+        if done == count and not refused:
+            return None
         everything = reduce(DataFrame.unionByName, refused, self._no_failures())
-        return everything if done == count else self._with_vanished(wanted, everything)
+        if done == count:
+            return everything
+        return everything.unionByName(vanished(wanted, self.store.read(self.spark, self.table), everything))
 
-    def _round(self, wanted: DataFrame, count: int) -> tuple[int, list[DataFrame]]:
+    def _round(self, wanted: DataFrame, items_files: Sequence[str], count: int) -> tuple[int, list[DataFrame]]:
         """Encode and commit one round: how many contents ended in a vector or a failure, and the failures."""
         folder = self.store.fresh_folder(self.table)
         task = self._task(folder)
-        rows = self._rows(wanted, count)
+        rows = self._rows(wanted, items_files, count)
         written = self._run_on_workers(rows, lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN))
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
-        base = self.store.snapshot(self.table)
-        if files["vectors"] or base is None:
-            base = self.store.commit(
-                self.table,
-                sorted(folder / "vectors" / r["file"] for r in files["vectors"]),
-                "append",
-                base=base.version if base else None,
-                properties=self._properties(),
-                expected_rows=sum(r["rows"] for r in files["vectors"]),
-            )
         done = sum(r["rows"] for r in written)
         if done > count:
             raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
-        self.writes[self.table] = base.version
+        if files["vectors"] or self.store.snapshot(self.table) is None:
+            made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
+            self._commit(made, sum(r["rows"] for r in files["vectors"]))
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]
         return done, [self.spark.read.schema(from_arrow_schema(FAILURES)).parquet(*paths)] if paths else []
+
+    def _commit(self, files: list[Path], rows: int) -> None:
+        head = self.store.snapshot(self.table)
+        base = head.version if head else None
+        self.store.commit(self.table, files, "append", base=base, properties=self._properties(), expected_rows=rows)
 
     def _no_failures(self) -> DataFrame:
         return self.spark.createDataFrame([], from_arrow_schema(FAILURES))
 
-    def _with_vanished(self, wanted: DataFrame, refused: DataFrame) -> DataFrame:
-        """Add the contents that the items table no longer holds as they were when it was ingested."""
-        done = self.store.read(self.spark, self.table).select("content_hash")
-        vanished = wanted.join(done, "content_hash", "left_anti").join(refused, "content_hash", "left_anti")
-        return refused.unionByName(
-            vanished.select(
-                "content_hash",
-                F.lit("changed_since_ingest").alias("reason"),
-                F.lit("the input file changed after it was ingested; ingest again").alias("detail"),
-                F.lit(True).alias("transient"),
+    def _settle(self, wanted: DataFrame, standing: Standing, failures: DataFrame | None) -> None:
+        """Account for every cell, write the quarantine and compare the failures with the budget."""
+        broken: dict[str, tuple[int, int]] = {}
+        if failures is not None:
+            failures = failures.cache()
+            by_reason = wanted.join(failures, "content_hash").groupBy("reason")
+            counted = by_reason.agg(F.count("*").alias("contents"), F.sum("cells").alias("cells")).collect()
+            broken = {row["reason"]: (row["contents"], row["cells"]) for row in counted}
+            mine = self.night.cells.where(F.col("modality") == self.name)
+            self._quarantine(mine.join(failures, "content_hash"), sum(cells for _, cells in broken.values()))
+            failures.unpersist()
+        lost = sum(contents for contents, _ in broken.values())
+        ledger, cells = self.ledger, standing.cells
+        ledger.rows_in = sum(cells.values())
+        ledger.skipped = cells[HAVE] + cells[FAILED]
+        ledger.quarantined = {reason: count for reason, (_, count) in broken.items()}
+        ledger.rows_out = cells[WANTED] - sum(ledger.quarantined.values())
+        total, bad = sum(standing.contents.values()), standing.contents[FAILED] + lost
+        encoded = standing.wanted - lost
+        self.metrics = {"encoded": encoded, "failed": lost, "contents": total, "without_vector": bad}
+        head = self.store.required(self.table)
+        self.writes[self.table] = head.version
+        if head.rows < standing.contents[HAVE] + encoded:
+            raise ReconciliationError(
+                f"{self.table} holds {head.rows} vectors; {standing.contents[HAVE]} and {encoded} new ones are expected"
             )
-        )
-
-    def _settle(self, wanted: DataFrame, count: int, failures: DataFrame) -> None:
-        """Follow every cell in one query, write the quarantine and compare the failures with the budget."""
-        done = self.store.read(self.spark, self.table).select("content_hash", F.lit(True).alias("done"))
-        tried = wanted.select("content_hash", F.lit(True).alias("tried"))
-        failed = self.cells.join(failures, "content_hash").cache()
-        states = (
-            self.cells.join(tried, "content_hash", "left")
-            .join(failures.select("content_hash", "reason"), "content_hash", "left")
-            .join(done, "content_hash", "left")
-            .groupBy("tried", "reason", "done")
-            .agg(F.count("*").alias("cells"), F.countDistinct("content_hash").alias("contents"))
-            .collect()
-        )
-        ledger = self.ledger
-        ledger.rows_in = sum(s["cells"] for s in states)
-        ledger.skipped = sum(s["cells"] for s in states if not s["tried"])
-        ledger.rows_out = sum(s["cells"] for s in states if s["tried"] and s["done"])
-        ledger.quarantined = {s["reason"]: s["cells"] for s in states if s["reason"] is not None}
-        broken = sum(s["contents"] for s in states if s["reason"] is not None)
-        total = sum(s["contents"] for s in states)
-        bad = sum(s["contents"] for s in states if not s["done"])
-        self.metrics = {"encoded": count - broken, "failed": broken, "contents": total, "without_vector": bad}
-        if broken:
-            self._quarantine(failed)
-        failed.unpersist()
-        snapshot = self.store.snapshot(self.table)
-        if snapshot is not None:
-            self.writes[self.table] = snapshot.version
         budget = self.settings.embed
         if bad > budget.min_bad_count and bad > budget.max_bad_fraction * total:
             self.over_budget.append(self._worst(bad, total))
 
-    def _quarantine(self, rows: DataFrame) -> None:
+    def _quarantine(self, rows: DataFrame, expected: int) -> None:
         head = self.store.snapshot("quarantine")
         frame = quarantine_rows(
             rows,
@@ -362,15 +370,18 @@ class _Modality:
             transient=F.col("transient"),
         )
         written = self.store.write(frame, "quarantine", "append", base=head.version if head else None)
+        if written.rows - (head.rows if head else 0) != expected:
+            raise ReconciliationError(
+                f"{self.name}: {expected} cells failed, quarantine got {written.rows} rows in all"
+            )
         self.writes["quarantine"] = written.version
 
     def _worst(self, bad: int, total: int) -> str:
         quarantine = self.store.read(self.spark, "quarantine")
         mine = quarantine.where((F.col("encoder") == self.encoder.fingerprint) & (F.col("modality") == self.name))
-        rows = mine.join(self.cells.select("content_hash").distinct(), "content_hash", "left_semi")
-        counts = rows.groupBy("reason").agg(F.countDistinct("content_hash").alias("n")).orderBy(F.desc("n")).limit(3)
-        reasons = ", ".join(f"{row['reason']} {row['n']:,}" for row in counts.collect())
-        return f"{self.name}: {bad:,} of {total:,} ({reasons})"
+        contents = self.night.contents.where(F.col("modality") == self.name)
+        rows = mine.join(contents, "content_hash", "left_semi")
+        return f"{self.name}: {bad:,} of {total:,} ({worst_reasons(rows, 'content_hash')})"
 
     def _properties(self) -> dict[str, str]:
         return {

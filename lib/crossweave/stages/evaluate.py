@@ -37,10 +37,10 @@ from crossweave.evaluation.report_content import (
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.topk import PAD, top_k
-from crossweave.tables.contract import preflight
 from crossweave.tables.files import digest, read_json, write_atomically
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
+from crossweave.tables.source import check_source, read_source
 from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
@@ -315,7 +315,7 @@ class _Evaluation:
             return {}
         ids = {self.items["item_id"].iat[i]: i for i in item_indices}
         items = self.settings.inputs.items
-        source = self.spark.read.parquet(*[str(f) for f in preflight("items", items.path, {}).files])
+        source = read_source(self.spark, check_source(lambda: self.spark, "items", items.path, {}, items.derived))
         item_id = F.col(items.id).cast("string")
         rows = source.where(item_id.isin(list(ids))).select(item_id.alias("id"), F.col(images[0]).alias("picture"))
         return {ids[r["id"]]: bytes(r["picture"]) for r in rows.collect() if r["picture"]}

@@ -1,49 +1,50 @@
 """Ingest: checks the input tables, hashes every content, parts the interactions, commits the catalog.
 
-Payloads never take part in a shuffle: the first pass over the items keeps hashes only, and sha-256 is computed
-only where the cheap change hash differs from last night's.
+A table whose files and settings are those of the last complete run keeps its version; of the items table only the
+files that changed are read.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.config import Settings
 from crossweave.errors import ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
-from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
+from crossweave.tables.catalog import new_catalog
 from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME, ColumnType, InputTable, preflight
+from crossweave.tables.events import judged_interactions, judged_users
 from crossweave.tables.files import digest
+from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
 from crossweave.tables.quarantine import count_reasons, quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
-from crossweave.tables.schema import table_schema
-from crossweave.tables.splits import random_split, split_order
-from crossweave.tables.store import TableStore
+from crossweave.tables.source import Source, check_source, read_source
+from crossweave.tables.splits import random_split
+from crossweave.tables.store import Snapshot, TableStore
 
 STAGE = "ingest"
-TABLES = ("catalog", "users", "interactions", "quarantine")
-CODE_VERSION = 1  # of the tables' meaning; a change makes the next night ingest everything anew
+TABLES = ("item_rows", "catalog", "users", "interactions", "quarantine")
+CODE_VERSION = 2  # of the tables' meaning; a change makes the next night ingest everything anew
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The input tables that passed their footer checks."""
+    """The input tables that passed their checks."""
 
-    items: InputTable
+    items: Source
     interactions: InputTable
     users: InputTable | None
 
     @property
     def tables(self) -> list[InputTable]:
         """All of them."""
-        return [table for table in (self.items, self.interactions, self.users) if table is not None]
+        return [table for table in (self.items.table, self.interactions, self.users) if table is not None]
 
     @property
     def rows(self) -> int:
@@ -54,43 +55,37 @@ class Inputs:
 def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     """Bring the input tables into the workspace.
 
-    Writes catalog, users, interactions (each as a whole) and appends to quarantine.
-    Raises InputContractError for a damaged file or a missing or retyped column.
+    Writes item_rows and catalog, users and interactions where they may differ (each as a whole), and appends to
+    quarantine. Raises InputContractError for a damaged file or a missing or retyped column.
     """
     settings = context.settings
-    inputs = check_inputs(settings)
+    inputs = check_inputs(context)
     receipts = Receipts(context.workspace)
     previous = receipts.latest(STAGE)
-    fingerprint = _fingerprint(settings, inputs)
+    prints = _prints(settings, inputs)
+    fingerprint = digest(prints)
     if previous is not None and previous.fingerprint == fingerprint:
         record.nothing_to_do(previous.rows, previous.writes, "the input files are those of the last run")
         return
-
-    store = TableStore(context.workspace / "tables")
-    bases = {name: snapshot.version if (snapshot := store.snapshot(name)) else None for name in TABLES}
-    staging = context.workspace / "staging" / context.run_id
+    night = _Night(context, inputs, previous, prints)
     try:
-        night = _Night(context, store, inputs, previous, staging)
-        frames, quarantine = night.tables()
-        for name, frame in frames.items():
-            night.expect(name, store.write(frame, name, "replace", base=bases[name]).rows)
-        if not quarantine.isEmpty():
-            once = f"{STAGE}:{fingerprint}:{previous.run_id if previous else ''}"
-            store.write(quarantine, "quarantine", "append", base=bases["quarantine"], once=once)
+        night.run(f"{STAGE}:{fingerprint}:{previous.run_id if previous else ''}")
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
+        shutil.rmtree(night.staging, ignore_errors=True)
     record.ledgers = night.ledgers
     record.check()
-    heads = {name: store.snapshot(name) for name in TABLES}
-    record.writes = {name: snapshot.version for name, snapshot in heads.items() if snapshot is not None}
-    record.metrics = {"items_new_or_changed": night.changed_items, "items_removed": night.removed_items}
+    record.writes = night.writes
+    record.metrics = night.metrics
+    record.note = f"{night.metrics['item_files_read']:,} of {len(inputs.items.table.files):,} item files read"
+    items, interactions = settings.inputs.items, settings.inputs.interactions
     details = {
         "id_types": {
-            "item": "integer" if inputs.items.is_integer(settings.inputs.items.id) else "string",
-            "user": "integer" if inputs.interactions.is_integer(settings.inputs.interactions.user) else "string",
+            "item": "integer" if inputs.items.is_integer(items.id) else "string",
+            "user": "integer" if inputs.interactions.is_integer(interactions.user) else "string",
         },
         "repeated_ids": night.ledgers["items"].quarantined.get("duplicate_id", 0),
+        "prints": prints,
+        "files": dict(inputs.items.table.stamps),
     }
     receipts.publish(
         Receipt(STAGE, fingerprint, context.run_id, {}, record.writes, record.total.rows_in, details=details)
@@ -100,27 +95,29 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
 def plan_ingest(context: StageContext) -> tuple[PlanLine, dict[str, int] | None]:
     """Say what ingest would read, and how many contents of each modality it would find new or changed.
 
-    Reads footers, and where files changed hashes every payload; writes nothing.
+    Reads footers, and hashes the payloads of changed files; writes nothing.
     """
-    inputs = check_inputs(context.settings)
+    inputs = check_inputs(context)
     previous = Receipts(context.workspace).latest(STAGE)
-    if previous is not None and previous.fingerprint == _fingerprint(context.settings, inputs):
+    prints = _prints(context.settings, inputs)
+    if previous is not None and previous.fingerprint == digest(prints):
         return PlanLine(STAGE, False, "the input files are those of the last run"), None
-    night = _Night(
-        context, TableStore(context.workspace / "tables"), inputs, previous, context.workspace / "staging" / "plan"
-    )
-    changed = night.count_changed()
-    size = sum(file.stat().st_size for table in inputs.tables for file in table.files)
+    night = _Night(context, inputs, previous, prints)
+    counts = count_changed(context.spark, inputs.items, _item_columns(context.settings), night.last, night.unchanged)
+    changed = {name: counts.get(name, 0) for name in context.settings.modalities}
     files = sum(len(table.files) for table in inputs.tables)
+    size = sum(table.size for table in inputs.tables)
     return PlanLine(STAGE, True, f"{inputs.rows:,} rows in {files:,} files ({size / 1e6:,.1f} MB)"), changed
 
 
-def check_inputs(settings: Settings) -> Inputs:
+def check_inputs(context: StageContext) -> Inputs:
     """Read every footer of the input tables; raises InputContractError naming file and column."""
+    settings = context.settings
     items, interactions, users = settings.inputs.items, settings.inputs.interactions, settings.inputs.users
     item_columns: dict[str, ColumnType] = dict.fromkeys(items.attributes, ANY)
     item_columns |= {items.title: ANY} if items.title else {}
     item_columns |= {items.cold_column: FLAG} if items.cold_column else {}
+    item_columns |= {items.updated_at: TIME} if items.updated_at else {}
     for modality in settings.modalities.values():
         item_columns |= dict.fromkeys(modality.columns, KIND_COLUMNS[modality.kind])
     item_columns[items.id] = ID
@@ -130,67 +127,83 @@ def check_inputs(settings: Settings) -> Inputs:
     if settings.split.method == "column":
         event_columns[settings.split.column] = KIND_COLUMNS["text"]
     return Inputs(
-        preflight("items", items.path, item_columns),
+        check_source(lambda: context.spark, "items", items.path, item_columns, items.derived),
         preflight("interactions", interactions.path, event_columns),
         preflight("users", users.path, {users.id: ID, **dict.fromkeys(users.attributes, ANY)}) if users.path else None,
     )
 
 
-def _fingerprint(settings: Settings, inputs: Inputs) -> str:
-    return digest(
-        {
-            "code": CODE_VERSION,
-            "files": [table.fingerprint for table in inputs.tables],
-            "inputs": settings.inputs.model_dump(mode="json"),
-            "split": settings.split.model_dump(mode="json", exclude={"protocol"}),
-            "seed": settings.seed,
-            "modalities": {n: [m.kind, m.columns] for n, m in settings.modalities.items()},
-        }
-    )
+def _item_columns(settings: Settings) -> ItemColumns:
+    items = settings.inputs.items
+    modalities = {name: (m.kind, tuple(m.columns)) for name, m in settings.modalities.items()}
+    return ItemColumns(items.id, items.title, items.cold_column, items.attributes, items.updated_at, modalities)
+
+
+def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
+    """Return what decides each table: `scan` the meaning of an item row, the others their files and settings."""
+    given, modalities = settings.inputs, {n: [m.kind, m.columns] for n, m in settings.modalities.items()}
+    split = settings.split.model_dump(mode="json", exclude={"protocol"})
+    return {
+        "code": str(CODE_VERSION),
+        "scan": digest([str(inputs.items.table.root), given.items.model_dump(mode="json"), modalities]),
+        "items": inputs.items.table.fingerprint,
+        "interactions": digest(
+            [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
+        ),
+        "users": digest([inputs.users.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]),
+    }
 
 
 class _Night:
-    """One night's ingest: frames of every table, quarantine rows and ledgers."""
+    """One night's ingest: what it commits, refuses and counts."""
 
-    def __init__(
-        self, context: StageContext, store: TableStore, inputs: Inputs, previous: Receipt | None, staging: Path
-    ) -> None:
-        self.context, self.settings, self.store, self.inputs = context, context.settings, store, inputs
-        self.previous, self.staging = previous, staging
+    def __init__(self, context: StageContext, inputs: Inputs, previous: Receipt | None, prints: dict[str, str]) -> None:
+        self.context, self.settings, self.inputs, self.previous = context, context.settings, inputs, previous
         self.spark: SparkSession = context.spark
+        self.store = TableStore(context.workspace / "tables")
+        self.staging = context.workspace / "staging" / context.run_id
         self.ledgers: dict[str, Ledger] = {}
-        self.changed_items = 0
-        self.removed_items = 0
-        self._expected: dict[str, int] = {}
+        self.metrics: dict[str, float] = {}
+        self.writes: dict[str, int] = {}
+        self._refused: list[DataFrame] = []
+        done = previous.details.get("prints", {}) if previous is not None else {}
+        same = {name for name, value in prints.items() if done.get(name) == value}
+        self._same = same if "code" in same else set()
+        stamps = inputs.items.table.stamps
+        before = previous.details.get("files", {}) if previous is not None and "scan" in self._same else {}
+        self.unchanged = {file for file, stamp in stamps.items() if before.get(file) == stamp}
+        self.last = self._last_night()
 
-    def tables(self) -> tuple[dict[str, DataFrame], DataFrame]:
-        """Return the frames to commit, by table, and tonight's quarantine rows."""
-        catalog, refused_items, refused_contents = self._items()
-        users, refused_users = self._users()
-        interactions, refused_events = self._interactions(catalog)
-        frames = {"catalog": catalog, "users": users, "interactions": interactions}
-        return frames, refused_items.unionByName(refused_contents).unionByName(refused_users).unionByName(
-            refused_events
+    def run(self, once: str) -> None:
+        """Write every table; refused rows go to the quarantine under the key `once`."""
+        bases = {name: self.store.snapshot(name) for name in TABLES}
+        self._bases = {name: snapshot.version if snapshot else None for name, snapshot in bases.items()}
+        moved = self._items()
+        self._users()
+        self._interactions(moved)
+        # Every reader finds a table of this name, be it empty.
+        expected = sum(sum(ledger.quarantined.values()) for ledger in self.ledgers.values())
+        head = bases["quarantine"]
+        if expected or head is None:
+            rows = reduce(DataFrame.unionByName, self._refused, self._nothing_refused())
+            known = head.rows if head is not None else 0
+            again = head is not None and self.store.has_committed("quarantine", once)
+            head = self.store.write(rows, "quarantine", "append", base=self._bases["quarantine"], once=once)
+            if not again and head.rows - known != expected:
+                raise ReconciliationError(f"quarantine got {head.rows - known} rows, {expected} were counted")
+        self.writes["quarantine"] = head.version
+
+    def _last_night(self) -> LastNight | None:
+        if self.previous is None:
+            return None
+        catalog, rows = self.previous.writes["catalog"], self.previous.writes.get("item_rows")
+        known = self.store.required("catalog", catalog).rows * max(1, len(self.settings.modalities))
+        read = "scan" in self._same and rows is not None
+        return LastNight(
+            self.store.read(self.spark, "item_rows", rows) if read else None,
+            self.store.read(self.spark, "catalog", catalog),
+            known,
         )
-
-    def expect(self, table: str, rows: int) -> None:
-        """Compare the rows that were committed with those that were counted on the way."""
-        if rows != self._expected[table]:
-            raise ReconciliationError(f"table {table} got {rows} rows, {self._expected[table]} were counted")
-
-    def count_changed(self) -> dict[str, int]:
-        """Count by modality the contents whose change hash differs from the last catalog's."""
-        cells = self._scan(_source(self.spark, self.inputs.items), with_content=False).select(
-            "item_id", F.explode("cells").alias("modality", "cell")
-        )
-        cells = cells.where("not cell.empty").select("item_id", "modality", F.col("cell.change").alias("change"))
-        last = self._last_catalog()
-        if last is not None:
-            old = last.select("item_id", F.explode("hashes").alias("modality", "hashes"))
-            old = old.select("item_id", "modality", F.col("hashes.change").alias("change"))
-            cells = cells.join(old, ["item_id", "modality", "change"], "left_anti")
-        counts = {r["modality"]: r["count"] for r in cells.groupBy("modality").count().collect()}
-        return {name: counts.get(name, 0) for name in self.settings.modalities}
 
     def _stage(self, frame: DataFrame, name: str) -> DataFrame:
         """Write an intermediate result once, so that nothing is computed twice or differently."""
@@ -198,253 +211,136 @@ class _Night:
         frame.write.parquet(path)
         return self.spark.read.schema(frame.schema).parquet(path)
 
+    def _write(self, frame: DataFrame, name: str, rows: int | None = None) -> Snapshot:
+        written = self.store.write(frame, name, "replace", base=self._bases[name])
+        if rows is not None and written.rows != rows:
+            raise ReconciliationError(f"table {name} got {written.rows} rows, {rows} were counted")
+        self.writes[name] = written.version
+        return written
+
     # Items -----------------------------------------------------------------------------------------------------
 
-    def _items(self) -> tuple[DataFrame, DataFrame, DataFrame]:
-        source = _source(self.spark, self.inputs.items)
-        last = self._last_catalog()
-        with_content = last is None
-        scanned = self._stage(self._scan(source, with_content), "items")
-        first_row = Window.partitionBy("item_id").orderBy("file", "row")
-        ranked = scanned.withColumn("copy", F.row_number().over(first_row))
-        bad_id = F.coalesce(F.trim("item_id") == "", F.lit(True))
-        reason = F.when(bad_id, "null_id").when(F.col("copy") > 1, "duplicate_id")
-        judged = self._stage(ranked.withColumn("reason", reason), "items-judged")
-        refused = quarantine_rows(
-            judged.where(F.col("reason").isNotNull()),
-            date=self.context.date,
-            stage=STAGE,
-            entity="item",
-            reason=F.col("reason"),
-            detail=F.concat_ws(" ", F.lit("row"), F.col("row"), F.lit("of"), F.col("file")),
-            item_id=F.col("item_id"),
+    def _items(self) -> bool:
+        """Write item_rows and catalog; says whether items came or went."""
+        columns, table = _item_columns(self.settings), self.inputs.items.table
+        rows = item_rows(self.spark, self.inputs.items, columns, self.last, self.unchanged, self._stage)
+        cells, empty = F.map_values("cells"), F.filter(F.map_values("cells"), lambda cell: cell["empty"])
+        accepted = F.col("refused").isNull()
+        counts = Observation("item_rows")
+        observed = rows.observe(
+            counts,
+            F.count(F.when(accepted, 1)).alias("accepted"),
+            *[F.count(F.when(F.col("refused") == reason, 1)).alias(reason) for reason in ("null_id", "duplicate_id")],
+            F.coalesce(F.sum(F.when(accepted, F.size(cells))), F.lit(0)).alias("cells"),
+            F.coalesce(F.sum(F.when(accepted, F.size(empty))), F.lit(0)).alias("empty"),
         )
-        good = judged.where(F.col("reason").isNull()).drop("reason", "copy")
-        if last is not None:
-            good = self._with_content_hashes(good, source, last)
-        catalog, contents = self._catalog(good, last)
-        self._count("items", self.inputs.items.rows, good.count(), refused)
-        hashed = catalog.where("status = 'active'").select(F.explode("hashes")).count()
-        cells = good.select(F.explode("cells").alias("_", "cell")).count()
-        self._count("contents", cells, hashed, contents)
-        self._expected["catalog"] = self.ledgers["items"].rows_out + self.removed_items
-        return catalog, refused, contents
-
-    def _scan(self, source: DataFrame, with_content: bool) -> DataFrame:
-        """Keep of every item row its id, attributes and, by modality, hashes and emptiness; never a payload."""
-        items = self.settings.inputs.items
-        cells = []
-        for name, modality in self.settings.modalities.items():
-            value = content_value(modality.kind, modality.columns)
-            empty = F.coalesce(is_empty(modality.kind, value), F.lit(False))
-            content = content_hash(modality.kind, value) if with_content else F.lit(None).cast("string")
-            cell = F.struct(
-                change_hash(modality.kind, value).alias("change"),
-                F.when(~empty, content).alias("content"),
-                empty.alias("empty"),
+        version = self._write(observed, "item_rows", table.rows).version
+        seen = counts.get
+        stored = self.store.read(self.spark, "item_rows", version)
+        self._ledger("items", table.rows, seen["accepted"], {r: seen[r] for r in ("null_id", "duplicate_id")})
+        last = self.last.catalog if self.last is not None else None
+        catalog, observation = new_catalog(stored.where("refused is null"), last, self.context.date)
+        written = self._write(catalog, "catalog")
+        found = observation.get
+        if (written.rows, found["active"]) != (found["active"] + found["removed"], seen["accepted"]):
+            raise ReconciliationError(
+                f"table catalog got {written.rows} rows, {found['active']} of them active and {found['removed']} "
+                f"removed, {seen['accepted']} items were accepted"
             )
-            cells += [F.lit(name), F.when(value.isNotNull(), cell)]
-        no_cells = F.from_json(F.lit("{}"), "map<string, struct<change: bigint, content: string, empty: boolean>>")
-        every = F.create_map(*cells) if cells else no_cells
-        title = F.col(items.title).cast("string") if items.title else F.lit(None).cast("string")
-        cold = F.coalesce(F.col(items.cold_column), F.lit(False)) if items.cold_column else F.lit(False)
-        return source.select(
-            F.col(items.id).cast("string").alias("item_id"),
-            F.coalesce(title, F.col(items.id).cast("string")).alias("title"),
-            cold.alias("cold"),
-            _attributes(source, items.attributes).alias("attributes"),
-            F.map_filter(every, lambda _, cell: cell.isNotNull()).alias("cells"),
-            F.regexp_extract("_metadata.file_path", r"([^/]+)$", 1).alias("file"),
-            F.col("_metadata.row_index").alias("row"),
-        )
+        self._ledger("contents", seen["cells"], found["contents"], {"empty_content": seen["empty"]})
+        self._refuse_items(stored)
+        self.metrics = {
+            "items_new_or_changed": found["changed"],
+            "items_removed": found["removed"],
+            "item_files_read": len(table.files) - len(self.unchanged),
+        }
+        return bool(found["moved"])
 
-    def _last_catalog(self) -> DataFrame | None:
-        """Read the catalog of the last complete ingest, if its modalities were read from the same columns."""
-        if self.previous is None:
-            return None
-        return self.store.read(self.spark, "catalog", self.previous.writes["catalog"])
-
-    def _with_content_hashes(self, good: DataFrame, source: DataFrame, last: DataFrame) -> DataFrame:
-        """Fill in content hashes: last night's where the change hash is the same, sha-256 of the payload elsewhere."""
-        known = last.select("item_id", F.col("hashes").alias("old"))
-        joined = good.join(known, "item_id", "left")
-        carried = joined.withColumn(
-            "cells",
-            F.transform_values(
-                "cells",
-                lambda name, cell: F.struct(
-                    cell["change"].alias("change"),
-                    F.when(
-                        F.try_element_at("old", name)["change"] == cell["change"],
-                        F.try_element_at("old", name)["content"],
-                    ).alias("content"),
-                    cell["empty"].alias("empty"),
-                ),
-            ),
-        ).drop("old")
-        carried = self._stage(carried, "items-carried")
-        lacks = F.exists(F.map_values("cells"), lambda cell: cell["content"].isNull() & ~cell["empty"])
-        changed = carried.where(lacks).select(F.col("item_id").alias("_changed"))
-        if changed.isEmpty():
-            return carried
-        item_id = F.col(self.settings.inputs.items.id).cast("string")
-        fresh = (
-            self._scan(source.join(F.broadcast(changed), item_id == F.col("_changed"), "left_semi"), with_content=True)
-            .withColumn("copy", F.row_number().over(Window.partitionBy("item_id").orderBy("file", "row")))
-            .where("copy = 1")
-            .select("item_id", F.col("cells").alias("fresh"))
-        )
-        return self._stage(
-            carried.join(fresh, "item_id", "left").withColumn("cells", F.coalesce("fresh", "cells")).drop("fresh"),
-            "items-hashed",
-        )
-
-    def _catalog(self, good: DataFrame, last: DataFrame | None) -> tuple[DataFrame, DataFrame]:
-        today = F.lit(self.context.date)
-        filled = F.map_filter("cells", lambda _, cell: ~cell["empty"])
-        hashes = F.transform_values(
-            filled, lambda _, cell: F.struct(cell["change"].alias("change"), cell["content"].alias("content"))
-        )
-        active = good.select(
-            "item_id", "title", "cold", "attributes", hashes.alias("hashes"), F.lit("active").alias("status")
-        )
-        cells = good.select("item_id", "file", "row", F.explode("cells").alias("modality", "cell"))
-        contents = quarantine_rows(
-            cells.where("cell.empty"),
-            date=self.context.date,
-            stage=STAGE,
-            entity="item",
-            reason=F.lit("empty_content"),
-            detail=F.format_string("row %d of %s holds an empty value; null means missing", "row", "file"),
-            item_id=F.col("item_id"),
-            modality=F.col("modality"),
-        )
-        columns = table_schema("catalog").names
-        if last is None:
-            catalog = active.withColumn("first_seen", today).withColumn("last_seen", today)
-            self.changed_items = active.count()
-            return self._stage(catalog.select(*columns), "catalog"), contents
-        seen = last.select(
-            "item_id",
-            F.col("first_seen").alias("_first"),
-            F.map_entries("hashes").alias("_old"),
-            (F.col("status") == "active").alias("_was_active"),
-        )
-        joined = active.join(seen, "item_id", "left")
-        same = F.coalesce(F.sort_array("_old") == F.sort_array(F.map_entries("hashes")), F.lit(False))
-        self.changed_items = joined.where(~(same & F.coalesce("_was_active", F.lit(False)))).count()
-        tonight = joined.withColumn("first_seen", F.coalesce("_first", today)).withColumn("last_seen", today)
-        removed = last.join(active, "item_id", "left_anti").withColumn("status", F.lit("removed"))
-        self.removed_items = removed.count()
-        catalog = tonight.select(*columns).unionByName(removed.select(*columns))
-        return self._stage(catalog, "catalog"), contents
+    def _refuse_items(self, rows: DataFrame) -> None:
+        if self.ledgers["items"].quarantined:
+            self._refuse(
+                rows.where("refused is not null"),
+                "item",
+                reason=F.col("refused"),
+                detail=F.format_string("row %d of %s", "row", "file"),
+                item_id=F.col("item_id"),
+            )
+        if self.ledgers["contents"].quarantined:
+            cells = rows.where("refused is null").select(
+                "item_id", "file", "row", F.explode("cells").alias("modality", "cell")
+            )
+            self._refuse(
+                cells.where("cell.empty"),
+                "item",
+                reason=F.lit("empty_content"),
+                detail=F.format_string("row %d of %s holds an empty value; null means missing", "row", "file"),
+                item_id=F.col("item_id"),
+                modality=F.col("modality"),
+            )
 
     # Users and interactions ------------------------------------------------------------------------------------
 
-    def _users(self) -> tuple[DataFrame, DataFrame]:
-        nobody = self.spark.createDataFrame([], "user_id string, attributes map<string, string>")
+    def _users(self) -> None:
+        if self._kept("users", self.inputs.users.rows if self.inputs.users else 0, "users" in self._same):
+            return
         if self.inputs.users is None:
-            self._expected["users"] = 0
-            return nobody, self._nothing_refused()
+            self._write(self.spark.createDataFrame([], "user_id string, attributes map<string, string>"), "users")
+            return
         users = self.settings.inputs.users
-        source = _source(self.spark, self.inputs.users)
-        rows = source.select(
-            F.col(users.id).cast("string").alias("user_id"),
-            _attributes(source, users.attributes).alias("attributes"),
-            F.col("_metadata.file_path").alias("file"),
-            F.col("_metadata.row_index").alias("row"),
+        judged = self._stage(
+            judged_users(read_source(self.spark, Source(self.inputs.users, {})), users.id, users.attributes), "users"
         )
-        copy = F.row_number().over(Window.partitionBy("user_id").orderBy("file", "row"))
-        bad_id = F.coalesce(F.trim("user_id") == "", F.lit(True))
-        reason = F.when(bad_id, "null_id").when(F.col("copy") > 1, "duplicate_id")
-        judged = self._stage(rows.withColumn("copy", copy).withColumn("reason", reason), "users")
-        refused = quarantine_rows(
-            judged.where(F.col("reason").isNotNull()),
-            date=self.context.date,
-            stage=STAGE,
-            entity="user",
-            reason=F.col("reason"),
-            detail=F.format_string("row %d of the users table", "row"),
-            user_id=F.col("user_id"),
-        )
-        good = judged.where(F.col("reason").isNull()).select("user_id", "attributes")
-        self._expected["users"] = good.count()
-        self._count("users", self.inputs.users.rows, self._expected["users"], refused)
-        return good, refused
+        self._write_judged(judged, judged.where("reason is null"), "users", "user", self.inputs.users.rows)
 
-    def _interactions(self, catalog: DataFrame) -> tuple[DataFrame, DataFrame]:
-        columns, split = self.settings.inputs.interactions, self.settings.split
-        source = _source(self.spark, self.inputs.interactions)
-        weight = F.coalesce(F.col(columns.weight).cast("float"), F.lit(1.0)) if columns.weight else F.lit(1.0)
-        rows = source.select(
-            F.col(columns.user).cast("string").alias("user_id"),
-            F.col(columns.item).cast("string").alias("item_id"),
-            weight.cast("float").alias("weight"),
-            self._event_time(columns.time).alias("event_time"),
-            (F.col(split.column) if split.method == "column" else F.lit("train")).alias("split"),
-            F.regexp_extract("_metadata.file_path", r"([^/]+)$", 1).alias("file"),
-            F.col("_metadata.row_index").alias("row"),
+    def _interactions(self, items_moved: bool) -> None:
+        """Part and write the interactions, unless they and the items that they may name are those of last night."""
+        table, columns, split = self.inputs.interactions, self.settings.inputs.interactions, self.settings.split
+        if self._kept("interactions", table.rows, "interactions" in self._same and not items_moved):
+            return
+        catalog = self.store.read(self.spark, "catalog", self.writes["catalog"])
+        judged = judged_interactions(
+            read_source(self.spark, Source(table, {})),
+            catalog.where("status = 'active'"),
+            user=columns.user,
+            item=columns.item,
+            weight=columns.weight,
+            time=columns.time,
+            split=split.column if split.method == "column" else None,
         )
-        known = catalog.where("status = 'active'").select("item_id", F.lit(True).alias("known"))
-        finite = ~F.isnan("weight") & (F.abs("weight") < float("inf"))
-        blank = (F.trim("user_id") == "") | (F.trim("item_id") == "")
-        reason = (
-            F.when(F.coalesce(blank, F.lit(True)), "null_id")
-            .when(F.col("known").isNull(), "unknown_item")
-            .when(~finite, "non_finite")
-            .when(~F.coalesce(F.col("split").isin("train", "valid", "test"), F.lit(False)), "unknown_split")
-        )
-        judged = rows.join(known, "item_id", "left").withColumn("reason", reason)
-        if split.method == "column":
-            pair = Window.partitionBy("user_id", "item_id")
-            first = F.min(F.when(F.col("reason").isNull(), split_order(F.col("split")))).over(pair)
-            later = F.col("reason").isNull() & (split_order(F.col("split")) > first)
-            judged = judged.withColumn("reason", F.when(later, "pair_in_two_splits").otherwise(F.col("reason")))
         judged = self._stage(judged, "interactions")
-        refused = quarantine_rows(
-            judged.where(F.col("reason").isNotNull()),
-            date=self.context.date,
-            stage=STAGE,
-            entity="interaction",
-            reason=F.col("reason"),
-            detail=F.format_string("row %d of %s", "row", "file"),
-            item_id=F.col("item_id"),
-            user_id=F.col("user_id"),
-        )
-        good = judged.where(F.col("reason").isNull())
-        self._expected["interactions"] = good.count()
-        self._count("interactions", self.inputs.interactions.rows, self._expected["interactions"], refused)
+        good = judged.where("reason is null")
         if split.method == "random":
             good = random_split(good, split.valid_fraction, split.test_fraction, self.settings.seed)
-        return good, refused
+        self._write_judged(judged, good, "interactions", "interaction", table.rows)
 
-    def _event_time(self, column: str | None) -> Column:
-        if column is None:
-            return F.lit(None).cast("timestamp")
-        if self.inputs.interactions.is_integer(column):
-            return F.timestamp_seconds(F.col(column))
-        return F.col(column).cast("timestamp")
+    def _kept(self, name: str, rows: int, same: bool) -> bool:
+        """Keep last night's version of a table where it would be written the same."""
+        if not same or self.previous is None:
+            return False
+        self.writes[name] = self.previous.writes[name]
+        if rows:
+            self.ledgers[name] = Ledger(rows_in=rows, skipped=rows)
+        return True
 
-    def _count(self, what: str, rows_in: int, rows_out: int, refused: DataFrame) -> None:
-        ledger = Ledger(rows_in=rows_in, rows_out=rows_out, quarantined=count_reasons(refused))
+    def _write_judged(self, judged: DataFrame, good: DataFrame, name: str, entity: str, rows: int) -> None:
+        refused = judged.where("reason is not null")
+        written = self._write(good, name)
+        self._ledger(name, rows, written.rows, count_reasons(refused))
+        if self.ledgers[name].quarantined:
+            ids = [column for column in ("item_id", "user_id") if column in judged.columns]
+            detail = F.format_string("row %d of %s", "row", "file")
+            known = {column: F.col(column) for column in ids}
+            self._refuse(refused, entity, reason=F.col("reason"), detail=detail, **known)
+
+    # Counts and refusals ---------------------------------------------------------------------------------------
+
+    def _ledger(self, what: str, rows_in: int, rows_out: int, reasons: dict[str, int]) -> None:
+        ledger = Ledger(rows_in=rows_in, rows_out=rows_out, quarantined={r: n for r, n in reasons.items() if n})
         ledger.check(f"{STAGE}.{what}")
         self.ledgers[what] = ledger
 
+    def _refuse(self, rows: DataFrame, entity: str, **values: F.Column) -> None:
+        self._refused.append(quarantine_rows(rows, date=self.context.date, stage=STAGE, entity=entity, **values))
+
     def _nothing_refused(self) -> DataFrame:
         return self.store.read(self.spark, "quarantine").limit(0)
-
-
-def _source(spark: SparkSession, table: InputTable) -> DataFrame:
-    return spark.read.parquet(*[str(file) for file in table.files])
-
-
-def _attributes(source: DataFrame, names: list[str]) -> Column:
-    """Return a map of the named columns as strings; a null has no entry, a nested value becomes JSON."""
-    entries: list[Column] = []
-    types: Mapping[str, str] = dict(source.dtypes)
-    for name in names:
-        nested = types[name].startswith(("array", "map", "struct"))
-        entries += [F.lit(name), F.to_json(F.col(name)) if nested else F.col(name).cast("string")]
-    if not entries:
-        return F.from_json(F.lit("{}"), "map<string, string>")
-    return F.map_filter(F.create_map(*entries), lambda _, value: value.isNotNull())

@@ -66,10 +66,21 @@ class InputTable:
     """An input table that passed its footer checks."""
 
     name: str
+    root: Path  # the folder that `stamps` are relative to
     files: tuple[Path, ...]
     rows: int
     schema: pa.Schema
-    fingerprint: str  # of every file's path, size and modification time
+    stamps: Mapping[str, str]  # file -> its size and time of modification: the same ones mean the same file
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files: where they lie, and their stamps."""
+        return digest([str(self.root), dict(self.stamps)])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files)
 
     def is_integer(self, column: str) -> bool:
         """Say whether a column holds integers."""
@@ -88,9 +99,11 @@ def preflight(name: str, path: str, columns: Mapping[str, ColumnType]) -> InputT
     first = footers[0].schema.to_arrow_schema()
     for file, footer in zip(files, footers, strict=True):
         _check_columns(name, file, footer.schema.to_arrow_schema(), columns, first)
-    stats = [file.stat() for file in files]
-    fingerprint = digest([[str(f), s.st_size, s.st_mtime_ns] for f, s in zip(files, stats, strict=True)])
-    return InputTable(name, tuple(files), sum(footer.num_rows for footer in footers), first, fingerprint)
+    given = Path(path).resolve()
+    root = given.parent if given.is_file() else given
+    stats = {file.relative_to(root).as_posix(): file.stat() for file in files}
+    stamps = {file: f"{stat.st_size}-{stat.st_mtime_ns}" for file, stat in stats.items()}
+    return InputTable(name, root, tuple(files), sum(footer.num_rows for footer in footers), first, stamps)
 
 
 def _list_files(name: str, path: Path) -> list[Path]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import content_hash, content_value
+from crossweave.tables.contract import InputTable
+from crossweave.tables.source import Source, read_source
 
 BROADCAST_ROWS = 2_000_000  # contents to read up to here travel to the scan; above, the payloads are shuffled
 SPREAD_ROWS = 100_000  # contents up to here are dealt out evenly to the tasks, whatever the input's row groups
@@ -18,7 +19,8 @@ BATCH_BYTES = 16 << 20  # of values that one Arrow batch carries to a worker, on
 
 def read_payloads(
     spark: SparkSession,
-    files: Sequence[Path],
+    source: Source,
+    files: Sequence[str],
     id_column: str,
     kind: str,
     columns: Sequence[str],
@@ -28,12 +30,12 @@ def read_payloads(
 ) -> DataFrame:
     """Return (content_hash, value) of the wanted contents (content_hash, item_id), as they were when ingested.
 
-    A row whose content is no longer what its hash says is left out: the caller counts. Several rows of one item may
-    repeat a content.
+    Only the named files are read: those that hold the wanted items. A row whose content is no longer what its hash
+    says is left out: the caller counts. Several rows of one item may repeat a content.
     """
-    size = sum(file.stat().st_size for file in files)
+    size = sum((source.table.root / file).stat().st_size for file in files)
     with temporarily(spark, "spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks)):
-        items = spark.read.parquet(*[str(file) for file in files])
+        items = read_source(spark, source, files)
     keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")
     keys = F.broadcast(keys) if count <= BROADCAST_ROWS else keys
     value = content_value(kind, columns)
@@ -54,7 +56,6 @@ def temporarily(spark: SparkSession, key: str, value: int) -> Iterator[None]:
         spark.conf.set(key, before)
 
 
-def batch_rows(files: Sequence[Path], rows: int, most: int) -> int:
+def batch_rows(table: InputTable, most: int) -> int:
     """Return how many rows an Arrow batch should carry, so that even large media stay within BATCH_BYTES a batch."""
-    size = sum(file.stat().st_size for file in files)
-    return max(1, min(most, BATCH_BYTES * rows // max(1, size)))
+    return max(1, min(most, BATCH_BYTES * table.rows // max(1, table.size)))

@@ -35,3 +35,9 @@ def quarantine_rows(
 def count_reasons(rows: DataFrame) -> dict[str, int]:
     """Count quarantine rows by reason."""
     return {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+
+
+def worst_reasons(rows: DataFrame, key: str, most: int = 3) -> str:
+    """Name the most frequent reasons of quarantine rows with their counts of distinct `key`."""
+    counts = rows.groupBy("reason").agg(F.countDistinct(key).alias("n")).orderBy(F.desc("n"), "reason").limit(most)
+    return ", ".join(f"{row['reason']} {row['n']:,}" for row in counts.collect())

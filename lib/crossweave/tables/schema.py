@@ -12,6 +12,23 @@ from pyspark.sql.types import StructType
 HASHES = pa.struct([("change", pa.int64()), ("content", pa.string())])
 """Of one item in one modality: `change` is compared only with the same item's of last night, `content` is sha-256."""
 
+CELL = pa.struct([("change", pa.int64()), ("content", pa.string()), ("empty", pa.bool_())])
+"""Of one input row in one modality: its hashes, and whether the value is there but holds nothing (no `content`)."""
+
+ITEM_ROWS = pa.schema(
+    [
+        ("file", pa.string()),  # relative to the folder of the items table
+        ("row", pa.int64()),  # in that file, from 0
+        ("item_id", pa.string()),
+        ("updated_at", pa.timestamp("us", tz="UTC")),  # of inputs.items.updated_at, where it is set
+        ("title", pa.string()),
+        ("cold", pa.bool_()),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("cells", pa.map_(pa.string(), CELL)),  # modality -> cell; a missing modality has no entry
+        ("refused", pa.string()),  # null_id | duplicate_id; null: this row is the item
+    ]
+)
+
 CATALOG = pa.schema(
     [
         ("item_id", pa.string()),
@@ -88,6 +105,7 @@ METRICS = pa.schema(
 )
 
 SCHEMAS = {
+    "item_rows": ITEM_ROWS,
     "catalog": CATALOG,
     "users": USERS,
     "interactions": INTERACTIONS,
