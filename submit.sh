@@ -20,6 +20,7 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         score      top-K for every user
         evaluate   metrics and the HTML report
         export     write recommendations for other systems
+        gc         remove data that nothing reads any more
         plan       say what a run would do, and change nothing
         doctor     check this machine and say how to mend each finding
 other   setup      install everything into .venv (any job does it first)
@@ -187,6 +188,7 @@ case "$verb" in
   train) file=train_alignment ;;
   score) file=score_users ;;
   demo) file=make_demo ;;
+  gc) file=collect_garbage ;;
   setup | test | pack) file= ;;
   help | -h | --help) usage; exit 0 ;;
   *) say "unknown job $verb"; usage >&2; exit 2 ;;
@@ -196,6 +198,6 @@ case "$verb" in
   setup) say "$VENV is ready" ;;
   test) cd "$ROOT" && PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest "$@" ;;
   pack) pack ;;
-  demo | doctor) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  demo | doctor | gc) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) spark_submit "$file" "$@" ;;
 esac

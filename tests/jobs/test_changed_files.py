@@ -217,3 +217,11 @@ def test_many_small_files_of_a_feature_table_become_one_with_the_same_vectors(sh
     after = shop_of_three.chain.features()["text"]
     assert len(after) == snapshot.rows == 6
     assert before.items() < after.items()
+
+
+def test_a_value_that_a_derived_column_cannot_be_computed_from_ends_the_night_with_3(tmp_path: Path, spark: SparkSession):
+    shop = Shop(tmp_path, year="cast(title as int)")
+    result = shop.chain.run(TWO_STAGES, conf=[shop.conf])
+    assert (result["exit_code"], result["error"]["type"]) == (3, "InputContractError")
+    assert "cannot be cast" in result["error"]["message"]
+    assert "try_cast" in result["error"]["hint"]

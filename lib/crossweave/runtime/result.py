@@ -25,6 +25,7 @@ INTERRUPTED = {
 }
 WORKER_ERROR = re.compile(r"crossweave\.errors\.(\w+): (.+)")
 INPUT_FILE = re.compile(r"file:/+(\S+?\.parquet)")
+UNFIT_VALUE = re.compile(r"\[(?:CAST_\w+|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|NUMERIC_\w+|INVALID_ARRAY_INDEX\w*|CANNOT_PARSE_\w+)\] ([^.]*)")
 
 
 class RunResult:
@@ -92,6 +93,13 @@ class RunResult:
         temporary.replace(self.path)
 
 
+def recent_results(workspace: Path, since: datetime.datetime) -> list[dict[str, Any]]:
+    """Return the records of the runs that ended, or wrote to their record, after a time."""
+    paths = workspace.glob("runs/2*/run_result.json")
+    recent = [path for path in paths if path.stat().st_mtime >= since.timestamp()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(recent)]
+
+
 def _number(value: float) -> float | int | None:
     """Return a figure as JSON can hold it: NaN and infinity become null."""
     plain = value.item() if hasattr(value, "item") else value
@@ -109,6 +117,12 @@ def translate(error: BaseException) -> CrossweaveError | None:
     if (isinstance(error, OSError) and error.errno == 28) or "No space left on device" in text:
         return TryAgainError(
             "the disk is full; nothing was committed", "free some space and run the same command again"
+        )
+    unfit = UNFIT_VALUE.search(text)
+    if unfit is not None:
+        return InputContractError(
+            f"a value of the input does not fit its expression: {unfit.group(1)}",
+            "mend the value, or let the expression give null there (try_cast, try_divide, nullif)",
         )
     damaged = any(word in text for word in ("ParquetDecodingException", "Encountered error while reading file"))
     damaged = damaged or ("Could not read footer" in text or "is not a Parquet file" in text)

@@ -7,6 +7,7 @@ commit without retries → return the new snapshot. Files of an attempt that nev
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import time
@@ -181,6 +182,23 @@ class TableStore:
             raise
         log.info("committed %s version %d: %d rows in %d files", name, next_version, rows, len(actions))
         return self.required(name, next_version)
+
+    def commits(self, name: str) -> dict[int, datetime.datetime]:
+        """Return the versions of a table that its log still knows, each with the time of its commit."""
+        table = self._open(name)
+        if table is None:
+            raise TableError(f"table {name} does not exist below {self.root}")
+        return {
+            entry["version"]: datetime.datetime.fromtimestamp(entry["timestamp"] / 1000, datetime.UTC)
+            for entry in table.history()
+        }
+
+    def data_files(self, name: str, version: int) -> set[str]:
+        """Return the data files that a version names, relative to the table's folder, there or not."""
+        table = self._open(name, version)
+        return (
+            set() if table is None else {a["path"] for a in pa.table(table.get_add_actions(flatten=True)).to_pylist()}
+        )
 
     def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
         if not (self.folder(name) / "_delta_log").is_dir():

@@ -119,5 +119,5 @@ def test_a_vae_learns_to_rebuild_and_its_loss_counts_error_and_divergence() -> N
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])

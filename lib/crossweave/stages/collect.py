@@ -1,0 +1,84 @@
+"""Collect: removes what no stage, no recent run and no late reader can need any more."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from pathlib import Path
+
+from crossweave.runtime.record import StageRecord
+from crossweave.runtime.result import recent_results
+from crossweave.runtime.run import StageContext
+from crossweave.tables.garbage import (
+    FEATURES,
+    Garbage,
+    folder_garbage,
+    last_change,
+    remove_empty_folders,
+    table_garbage,
+    table_names,
+)
+from crossweave.tables.receipts import Receipts
+from crossweave.tables.store import TableStore
+
+STAGE = "gc"
+
+
+def collect_garbage(context: StageContext, record: StageRecord) -> None:
+    """Remove old table versions' data, attempts that never committed, unused feature tables and models.
+
+    Never touched: what a receipt or a run of the last `gc.keep_days` names, the newest `gc.keep_versions` of every
+    table, every version that was the newest in those days, and anything younger than they are. Everything is found
+    before anything is removed; a damaged table raises TableError and nothing is removed.
+    """
+    settings = context.settings.gc
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=settings.keep_days)
+    store = TableStore(context.workspace / "tables")
+    used, model = _in_use(context, before)
+    names = table_names(store)
+    unused = [n for n in names if n.startswith(FEATURES) and n not in used and last_change(store, n) < before]
+    files = [
+        garbage
+        for name in names
+        if name not in unused
+        for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
+    ]
+    tables = [folder_garbage(store.folder(name)) for name in unused]
+    models = _old_models(context.workspace / "models", model, before)
+    if not settings.dry_run:
+        for garbage in (*files, *tables, *models):
+            garbage.remove()
+        for name in names:
+            remove_empty_folders(store.folder(name) / "data")
+    size = sum(garbage.size for garbage in (*files, *tables, *models))
+    record.metrics = {"files": len(files), "feature_tables": len(tables), "models": len(models), "bytes": size}
+    record.noop = size == 0 and not (files or tables or models)
+    verb = "would remove" if settings.dry_run else "removed"
+    record.note = (
+        f"{verb} {len(files):,} data files, {len(tables):,} feature tables and {len(models):,} models"
+        f" ({size / 1e6:,.1f} MB)"
+    )
+
+
+def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, set[int]], str | None]:
+    """Return the table versions that later stages or recent runs read, and the model that is served."""
+    receipts = Receipts(context.workspace).all()
+    used: dict[str, set[int]] = defaultdict(set)
+    named = [receipt.writes for receipt in receipts]
+    for result in recent_results(context.workspace, since):
+        named += [versions for stage in result["stages"] for versions in (stage["reads"], stage["writes"])]
+    for versions in named:
+        for name, version in versions.items():
+            used[name].add(version)
+    trained = next((receipt for receipt in receipts if receipt.stage == "train"), None)
+    return used, trained.details["folder"] if trained is not None else None
+
+
+def _old_models(folder: Path, served: str | None, before: datetime.datetime) -> list[Garbage]:
+    """Return the model folders that are not the served one and in which nothing was written since `before`."""
+    old = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        newest = max((file.stat().st_mtime for file in (path, *path.rglob("*"))), default=0.0)
+        if path.name != served and datetime.datetime.fromtimestamp(newest, datetime.UTC) < before:
+            old.append(folder_garbage(path))
+    return old

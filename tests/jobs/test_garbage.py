@@ -1,0 +1,183 @@
+"""Garbage collection removes what nobody can read any more, and never what somebody can."""
+
+import datetime
+import os
+import shutil
+from pathlib import Path
+
+import collect_garbage
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+from support import Chain
+
+from crossweave.runtime.job import run_job
+from crossweave.stages.embed import embed_items
+from crossweave.stages.ingest import ingest_catalog
+from crossweave.tables import garbage
+from crossweave.tables.store import TableStore
+
+TWO_STAGES = [("ingest", ingest_catalog), ("embed", embed_items)]
+CONF = """
+encoders: {words: {type: hashing, dim: 16}}
+modalities: {text: {kind: text, columns: [title], encoder: words}}
+"""
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+class Shop:
+    """A workspace with a few nights behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "in"
+        self.root.mkdir(exist_ok=True)
+        self.conf = folder / "own.yaml"
+        self.conf.write_text(CONF, encoding="utf-8")
+        self.chain = Chain(folder / "ws", self.root)
+        self.store = TableStore(self.chain.workspace / "tables")
+        pq.write_table(pa.table({"user_id": ["u"], "item_id": ["a"]}), self.root / "interactions.parquet")
+
+    def night(self, title: str, **pairs) -> None:
+        pq.write_table(pa.table({"item_id": ["a"], "title": [title]}), self.root / "items.parquet")
+        assert self.chain.run(TWO_STAGES, conf=[self.conf], **pairs)["exit_code"] == 0
+
+    def collect(self, **pairs) -> dict:
+        return self.chain.run([("gc", collect_garbage.collect_garbage)], conf=[self.conf], **pairs)["metrics"]
+
+    def age(self, days: float) -> None:
+        """Let everything be written so many days earlier."""
+        then = (NOW - datetime.timedelta(days=days)).timestamp()
+        for path in self.chain.workspace.rglob("*"):
+            os.utime(path, (then, then))
+        for log in self.chain.workspace.glob("tables/**/_delta_log/*.json"):
+            lines = log.read_text(encoding="utf-8")
+            for word in ('"timestamp":', '"inCommitTimestamp":'):
+                before, found, after = lines.partition(word)
+                if found:
+                    digits = after[: len(after) - len(after.lstrip("0123456789"))]
+                    lines = before + found + str(int(then * 1000)) + after[len(digits) :]
+            log.write_text(lines, encoding="utf-8")
+            os.utime(log, (then, then))
+
+    def files(self) -> set[str]:
+        tables = self.chain.workspace / "tables"
+        return {p.relative_to(tables).as_posix() for p in tables.rglob("*.parquet")}
+
+    def readable(self, name: str, version: int) -> bool:
+        try:
+            self.store.required(name, version)
+        except Exception:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def four_nights(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Path:
+    folder = tmp_path_factory.mktemp("four")
+    shop = Shop(folder)
+    for number in range(4):
+        shop.night(f"title {number}")
+    return folder
+
+
+@pytest.fixture
+def nights(tmp_path: Path, four_nights: Path) -> Shop:
+    """A copy of the four nights, so that every test may spoil its own."""
+    shutil.copytree(four_nights, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Shop(tmp_path)
+
+
+def test_a_young_workspace_keeps_everything(nights: Shop):
+    before = nights.files()
+    assert nights.collect()["gc.files"] == 0
+    assert nights.files() == before
+
+
+def test_old_versions_go_and_what_is_in_use_or_among_the_newest_stays_readable(nights: Shop):
+    nights.age(days=30)
+    before = nights.chain.table("catalog"), nights.chain.features()
+    said = nights.collect(gc__keep_versions=2, gc__dry_run=True)
+    assert said["gc.files"] > 0
+    assert [nights.readable("catalog", v) for v in range(4)] == [True] * 4
+    assert nights.collect(gc__keep_versions=2)["gc.files"] == said["gc.files"]
+    assert [nights.readable("catalog", v) for v in range(4)] == [False, False, True, True]
+    assert (nights.chain.table("catalog"), nights.chain.features()) == before
+    assert nights.collect(gc__keep_versions=2)["gc.files"] == 0
+    nights.night("title 1")  # seen in an earlier night: its vector is still there
+    assert nights.chain.run(TWO_STAGES, conf=[nights.conf])["metrics"]["embed.text.encoded"] == 0
+
+
+def test_a_version_that_was_the_newest_until_yesterday_stays(nights: Shop):
+    nights.age(days=30)
+    nights.night("title 4")  # replaces version 3 now
+    nights.collect(gc__keep_versions=1)
+    assert [nights.readable("catalog", v) for v in range(5)] == [False, False, False, True, True]
+
+
+def test_a_version_that_a_receipt_names_stays_though_newer_ones_were_committed_by_a_killed_run(nights: Shop):
+    head = nights.store.required("catalog")
+    for base in (3, 4, 5):  # commits without a receipt
+        copy = nights.store.fresh_folder("catalog")
+        copy.mkdir(parents=True)
+        files = [Path(shutil.copy(path, copy)) for path in head.paths]
+        nights.store.commit("catalog", files, "replace", base=base)
+    shutil.rmtree(nights.chain.workspace / "runs")
+    nights.age(days=30)
+    nights.collect(gc__keep_versions=1)
+    assert [nights.readable("catalog", v) for v in range(7)] == [False, False, False, True, False, False, True]
+
+
+def test_files_of_an_attempt_that_never_committed_go_once_they_are_old(nights: Shop):
+    folder = nights.store.fresh_folder("catalog")
+    folder.mkdir(parents=True)
+    (folder / "part-0.parquet").write_bytes(b"half a file")
+    assert nights.collect()["gc.files"] == 0
+    nights.age(days=30)
+    nights.collect(gc__keep_versions=100)
+    assert not folder.exists()
+    assert [nights.readable("catalog", v) for v in range(4)] == [True] * 4
+
+
+def test_the_feature_table_of_an_encoder_no_longer_used_goes_when_no_recent_run_read_it(nights: Shop):
+    nights.age(days=30)
+    nights.night("title 3", encoders__words__dim=32)
+    tables = sorted(p.name for p in (nights.chain.workspace / "tables" / "features").iterdir())
+    assert len(tables) == 2
+    assert nights.collect(gc__keep_days=31)["gc.feature_tables"] == 0
+    assert nights.collect(gc__keep_days=7)["gc.feature_tables"] == 1
+    (left,) = nights.chain.workspace.glob("tables/features/*")
+    assert nights.chain.run(TWO_STAGES, conf=[nights.conf], encoders__words__dim=32)["status"] == "noop"
+    assert left.name in tables
+
+
+def test_a_model_that_is_not_served_and_old_goes(nights: Shop):
+    models = nights.chain.workspace / "models"
+    for name in ("served", "old", "young"):
+        (models / name / "checkpoints").mkdir(parents=True)
+        (models / name / "checkpoints" / "epoch-00001.safetensors").write_bytes(b"x")
+    from crossweave.tables.receipts import Receipt, Receipts
+
+    Receipts(nights.chain.workspace).publish(Receipt("train", "f", "r", {}, {}, 1, {"folder": "served"}))
+    nights.age(days=30)
+    os.utime(models / "young" / "checkpoints" / "epoch-00001.safetensors")
+    assert nights.collect()["gc.models"] == 1
+    assert sorted(p.name for p in models.iterdir()) == ["served", "young"]
+
+
+def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):
+    nights.age(days=30)
+    (log,) = nights.chain.workspace.glob("tables/users/_delta_log/*0.json")
+    log.write_text("{", encoding="utf-8")
+    before = nights.files()
+    words = nights.chain.words(conf=[nights.conf], gc__keep_versions=1)
+    said: list[str] = []
+    assert run_job("gc", [("gc", collect_garbage.collect_garbage)], words, said.append) == 3
+    assert nights.files() == before
+    assert any("users" in line for line in said)
+
+
+def test_every_table_of_a_workspace_is_looked_at(nights: Shop):
+    names = garbage.table_names(nights.store)
+    assert {"catalog", "item_rows", "interactions", "users", "quarantine"} < set(names)
+    assert any(name.startswith("features/text-") for name in names)
