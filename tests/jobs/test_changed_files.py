@@ -219,7 +219,7 @@ def test_many_small_files_of_a_feature_table_become_one_with_the_same_vectors(sh
     assert before.items() < after.items()
 
 
-def test_a_value_that_a_derived_column_cannot_be_computed_from_ends_the_night_with_3(tmp_path: Path, spark: SparkSession):
+def test_a_value_that_a_derived_column_cannot_take_ends_the_night_with_3(tmp_path: Path, spark: SparkSession):
     shop = Shop(tmp_path, year="cast(title as int)")
     result = shop.chain.run(TWO_STAGES, conf=[shop.conf])
     assert (result["exit_code"], result["error"]["type"]) == (3, "InputContractError")

@@ -25,7 +25,9 @@ INTERRUPTED = {
 }
 WORKER_ERROR = re.compile(r"crossweave\.errors\.(\w+): (.+)")
 INPUT_FILE = re.compile(r"file:/+(\S+?\.parquet)")
-UNFIT_VALUE = re.compile(r"\[(?:CAST_\w+|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|NUMERIC_\w+|INVALID_ARRAY_INDEX\w*|CANNOT_PARSE_\w+)\] ([^.]*)")
+UNFIT_VALUE = re.compile(
+    r"\[(?:CAST_\w+|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|NUMERIC_\w+|INVALID_ARRAY_INDEX\w*|CANNOT_PARSE_\w+)\] ([^.]*)"
+)
 
 
 class RunResult:
