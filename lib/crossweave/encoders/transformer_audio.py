@@ -70,6 +70,8 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
                 f"{WHAT}: a sound model of type {config.get('model_type')!r} is not supported",
                 hint=f"Supported are {', '.join((*_WAVE_MODELS, _SPECTROGRAM_MODEL))}.",
             )
+        if config.get("add_adapter"):
+            raise SettingsError(f"{WHAT}: a {config['model_type']} with an adapter is not supported")
         return config
 
     @functools.cached_property
@@ -77,6 +79,11 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
         facts: dict[str, Any] = read_json(self.settings.path / PREPROCESSOR, WHAT)
         if not isinstance(facts.get("sampling_rate"), int):
             raise SettingsError(f"{WHAT}: {PREPROCESSOR} does not say the sampling_rate")
+        for key in ("num_mel_bins", "max_length") if self._config["model_type"] == _SPECTROGRAM_MODEL else ():
+            default = {"num_mel_bins": 128, "max_length": 1024}[key]
+            made, wanted = facts.get(key, default), self._config.get(key, default)
+            if made != wanted:
+                raise SettingsError(f"{WHAT}: {PREPROCESSOR} makes {key} {made}, the model takes {wanted}")
         return facts
 
     @property

@@ -216,6 +216,14 @@ def test_ast_equals_the_library_s_extractor_and_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(encode_values(encoder, clips)[0], wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_an_extractor_that_does_not_fit_its_model_is_refused_before_any_sound(tmp_path: Path) -> None:
+    folder = make_ast(tmp_path / "ast")
+    facts = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts | {"num_mel_bins": 64}), encoding="utf-8")
+    with pytest.raises(SettingsError, match="makes num_mel_bins 64, the model takes 32"):
+        _ = make_encoder("audio", "transformer", {"path": str(folder)}).identity
+
+
 def test_a_picture_model_is_refused_for_sounds(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="'vit' is not supported"):
         _ = make_encoder("audio", "transformer", {"path": str(make_vit(tmp_path / "vit"))}).fingerprint
