@@ -12,13 +12,29 @@ from crossweave.errors import SettingsError
 # Explicit dicts: a registry filled by decorators is empty on an executor that never imported the module.
 FUSIONS: dict[str, str] = {
     "attention": "crossweave.alignment.fusions.attention:AttentionFusion",
+    "bilinear": "crossweave.alignment.fusions.bilinear:BilinearFusion",
+    "concat": "crossweave.alignment.fusions.concat:ConcatFusion",
+    "gated": "crossweave.alignment.fusions.gated:GatedFusion",
+    "transformer": "crossweave.alignment.fusions.transformer:TransformerFusion",
+    "weighted": "crossweave.alignment.fusions.weighted:WeightedFusion",
 }
 LOSSES: dict[str, str] = {
+    "adversarial": "crossweave.alignment.losses.adversarial:Adversarial",
+    "bpr": "crossweave.alignment.losses.bpr:Bpr",
+    "click": "crossweave.alignment.losses.click:Click",
+    "coral": "crossweave.alignment.losses.matching:Coral",
     "infonce": "crossweave.alignment.losses.infonce:InfoNCE",
+    "linear": "crossweave.alignment.losses.linear:Linear",
+    "mmd": "crossweave.alignment.losses.matching:Mmd",
+    "reconstruction": "crossweave.alignment.losses.reconstruction:Reconstruction",
     "sampled_softmax": "crossweave.alignment.losses.sampled_softmax:SampledSoftmax",
 }
 USER_TOWERS: dict[str, str] = {
+    "causal_transformer": "crossweave.alignment.towers.causal_transformer:CausalTransformer",
+    "gru": "crossweave.alignment.towers.recurrent:Gru",
     "history_attention": "crossweave.alignment.towers.history_attention:HistoryAttention",
+    "lstm": "crossweave.alignment.towers.recurrent:Lstm",
+    "mean": "crossweave.alignment.towers.mean:Mean",
 }
 
 

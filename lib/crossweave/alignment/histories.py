@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Histories:
-    """The histories of B users, as rows of the item vectors that go with them."""
+    """The histories of B users, oldest item first, as rows of the item vectors that go with them."""
 
     index_F: Tensor  # int64; user after user
     start_B: Tensor  # int64; where each user's items begin in index_F
@@ -26,6 +26,16 @@ class Histories:
         lengths = np.array([0, *(len(row) for row in rows)], np.int64)
         flat = np.concatenate(rows) if len(rows) else np.empty(0)
         return cls(torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(np.cumsum(lengths)[:-1]))
+
+    def padded(self, limit: int, chosen_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the newest `limit` rows of the chosen histories, none of them empty, and how many those are.
+
+        int64 [X, L] with padding behind (any valid row), int64 [X]. Histories are oldest first.
+        """
+        length_X = self.lengths[chosen_B].clamp(max=limit)
+        end_X = (self.start_B + self.lengths)[chosen_B]
+        place_L = torch.arange(int(length_X.max()), device=self.index_F.device)
+        return self.index_F[(end_X - length_X)[:, None] + place_L.minimum(length_X[:, None] - 1)], length_X
 
     @property
     def lengths(self) -> Tensor:

@@ -67,7 +67,10 @@ class AlignmentModel(nn.Module):
         self.as_history = nn.Linear(spec.dim, spec.dim)
         self.content_bias = nn.Linear(spec.dim, 1)
         self.user_tower = build(USER_TOWERS, "user tower", spec.user_tower, spec.dim, **spec.user_tower_settings)
-        self.losses = nn.ModuleDict({name: build(LOSSES, "loss", name) for name in spec.losses})
+        shape = spec.dim, len(spec.modalities)
+        self.losses = nn.ModuleDict(
+            {name: build(LOSSES, "loss", name, *shape, **spec.loss_settings.get(name, {})) for name in spec.losses}
+        )
         if spec.item_id:
             self.id_target = nn.Embedding(spec.items, spec.dim)
             self.id_history = nn.Embedding(spec.items, spec.dim)

@@ -22,6 +22,7 @@ class ModelSpec:
     modality_dropout: float
     fusion_settings: dict[str, Any] = field(default_factory=dict)
     user_tower_settings: dict[str, Any] = field(default_factory=dict)
+    loss_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the spec as plain values."""

@@ -142,6 +142,7 @@ class ModelSettings(Section):
     user_tower: str
     user_tower_settings: dict[str, Any]
     losses: dict[str, Annotated[float, Field(ge=0.0)]]
+    loss_settings: dict[str, dict[str, Any]]
     projector_hidden: Positive
     item_id: bool
     item_id_dropout: Fraction
@@ -159,6 +160,8 @@ class TrainSettings(Section):
     validate_every: Positive
     learning_rate: Annotated[float, Field(gt=0.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
+    content_learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    content_weight_decay: Annotated[float, Field(ge=0.0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0.0)]
     negatives: Annotated[int, Field(ge=0)]

@@ -134,7 +134,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _histories(context: StageContext, store: TableStore, reads: dict[str, int], protocol: str) -> DataFrame:
-    """Return one row a user: user_id, history and seen (sorted item indices); spread evenly over the tasks."""
+    """Return one row a user: user_id, history and seen (item indices, oldest first); spread evenly over the tasks."""
     spark, settings = context.spark, context.settings.score
     index = store.read(spark, "item_index", reads["item_index"])
     events = store.read(spark, "interactions", reads["interactions"])
@@ -142,11 +142,14 @@ def _histories(context: StageContext, store: TableStore, reads: dict[str, int], 
         # Withheld items are the candidates: what the users did with them is neither known nor masked.
         catalog = store.read(spark, "catalog", reads["catalog"])
         events = events.join(catalog.where("cold").select("item_id"), "item_id", "left_anti")
-    pairs = events.select("user_id", "item_id", "split").distinct().join(index, "item_id")
+    latest = events.groupBy("user_id", "item_id", "split").agg(F.max("event_time").alias("at"))
+    pairs = latest.join(index, "item_id")
 
     def indices(splits: list[str]) -> F.Column:
-        chosen = F.when(F.col("split").isin(*splits), F.col("item_index")) if splits else F.lit(None).cast("int")
-        return F.sort_array(F.collect_set(chosen))
+        """Oldest first, as training saw them; an item without a time comes before all that have one."""
+        event = F.struct(F.coalesce(F.unix_seconds("at"), F.lit(-1)).alias("time"), "item_index")
+        chosen = F.when(F.col("split").isin(*splits), event) if splits else F.lit(None).cast("struct<item_index:int>")
+        return F.array_distinct(F.sort_array(F.collect_set(chosen))["item_index"])
 
     active = pairs.groupBy("user_id").agg(
         indices(list(settings.history_splits)).alias("history"), indices(list(settings.seen_splits)).alias("seen")

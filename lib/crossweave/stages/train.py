@@ -34,7 +34,7 @@ def check_model(settings: Settings) -> None:
     """Raise SettingsError for a fusion, user tower or loss that does not exist."""
     find(FUSIONS, "fusion", settings.model.fusion)
     find(USER_TOWERS, "user tower", settings.model.user_tower)
-    for name in settings.model.losses:
+    for name in (*settings.model.losses, *settings.model.loss_settings):
         find(LOSSES, "loss", name)
     if not settings.modalities and not settings.model.item_id:
         raise SettingsError("there is nothing to learn from: no modality, and model.item_id is false")
@@ -146,6 +146,7 @@ def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:
         user_tower=model.user_tower,
         user_tower_settings=model.user_tower_settings,
         losses={name: weight for name, weight in model.losses.items() if weight > 0},
+        loss_settings={name: own for name, own in model.loss_settings.items() if model.losses.get(name)},
         projector_hidden=model.projector_hidden,
         item_id=model.item_id,
         item_id_dropout=model.item_id_dropout,

@@ -77,11 +77,11 @@ class BatchMaker:
         shown, targets = [], []
         low, high = self._plan.history_keep
         for items in rows.items:
-            order = rng.permutation(items)
+            order = rng.permutation(len(items))
             keep = min(int(len(order) * rng.uniform(low, high)), len(order) - 1, self._plan.history_limit)
             keep = 0 if rng.random() < EMPTY_HISTORY_SHARE else keep
-            shown.append(order[:keep])
-            targets.append(order[keep:])
+            shown.append(items[np.sort(order[:keep])])  # oldest first: some towers read a history as a sequence
+            targets.append(items[order[keep:]])
         return shown, targets
 
     def _draw_negatives(self, rng: np.random.Generator) -> np.ndarray:

@@ -56,6 +56,18 @@ def train(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
     return _Trainer(plan, collective, manifest, open_items(manifest)).run()
 
 
+def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[str, Any]]:
+    """Part what learns from behaviour alone (ids, user tower) from what reads content, which a few steps overfit."""
+    behaviour: list[torch.nn.Parameter] = []
+    content: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (behaviour if name.startswith(("id_", "user_tower.")) else content).append(parameter)
+    return [
+        {"params": behaviour, "weight_decay": plan.weight_decay, "share": 1.0},
+        {"params": content, "weight_decay": plan.content_weight_decay, "share": plan.content_learning_rate},
+    ]
+
+
 class _Trainer:
     def __init__(self, plan: TrainingPlan, collective: Collective, manifest: Manifest, items: ItemTensors) -> None:
         self.plan, self.collective, self.manifest, self.items = plan, collective, manifest, items
@@ -66,7 +78,7 @@ class _Trainer:
             with torch.no_grad():
                 start = torch.from_numpy(np.log1p(items.popularity_N))
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
-        adam = torch.optim.AdamW(self.model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        adam = torch.optim.AdamW(_parameter_groups(self.model, plan), lr=plan.learning_rate)
         # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
         self.optimizer = collective.distribute(adam, self.model)
         self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints)
@@ -160,7 +172,7 @@ class _Trainer:
             done = (step - plan.warmup_steps) / max(1, total - plan.warmup_steps)
             rate = peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     def _validate(self) -> float:
         plan, state = self.plan, self.state

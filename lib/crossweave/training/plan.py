@@ -31,6 +31,8 @@ class TrainingPlan:
     validate_every: int
     learning_rate: float
     weight_decay: float
+    content_learning_rate: float  # share of learning_rate
+    content_weight_decay: float
     warmup_steps: int
     clip_norm: float
     negatives: int

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from support import Night
 
-from crossweave.config import load_settings
 from crossweave.errors import SettingsError
-from crossweave.runtime.plan import plan_context
-from crossweave.stages import train as stage
 from crossweave.training.collective import Collective, run_ranks
 from crossweave.training.loop import train
 from crossweave.training.plan import TrainingPlan
@@ -22,15 +17,9 @@ EPOCHS = 6
 
 
 @pytest.fixture
-def plan(night: Night, tmp_path: Path) -> TrainingPlan:
+def plan(training_plan) -> TrainingPlan:
     """The night's tensors, trained a little longer, into a folder of the test's own."""
-    words = night.chain.words(train__max_epochs=EPOCHS, train__patience=EPOCHS)
-    files = [Path(words[i + 1]) for i, word in enumerate(words) if word == "--conf"]
-    pairs = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    context = plan_context(load_settings(files, pairs), datetime.date(2026, 1, 2))
-    manifest, spec, _ = stage._inputs(context)
-    made = stage._plan(context, spec, manifest, tmp_path, "warm")
-    return replace(made, progress=tmp_path / "progress.jsonl")
+    return training_plan(model__fusion="weighted", train__max_epochs=EPOCHS, train__patience=EPOCHS)
 
 
 def weights(plan: TrainingPlan) -> dict[str, list[float]]:

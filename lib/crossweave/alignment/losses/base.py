@@ -7,15 +7,24 @@ import abc
 from torch import Tensor, nn
 
 
-class AlignmentLoss(nn.Module, abc.ABC):
+class Loss(nn.Module, abc.ABC):
+    """What both kinds share: they are built with the model's width and the number of its modalities."""
+
+    def __init__(self, dim: int, modalities: int) -> None:
+        super().__init__()
+
+
+class AlignmentLoss(Loss):
     """Draws the modality tokens of one item together."""
+
+    falls = True  # as the tokens are drawn together; an adversary's value rises
 
     @abc.abstractmethod
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return a scalar from unit-norm tokens [B, M, D] and their boolean mask [B, M]."""
 
 
-class BehaviourLoss(nn.Module, abc.ABC):
+class BehaviourLoss(Loss):
     """Draws users to the items they took."""
 
     @abc.abstractmethod

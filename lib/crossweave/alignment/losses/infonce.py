@@ -20,8 +20,8 @@ class InfoNCE(AlignmentLoss):
     For a pair (m, n) the other items of the batch that have both modalities are the negatives.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__()
+    def __init__(self, dim: int, modalities: int, temperature: float = 0.1) -> None:
+        super().__init__(dim, modalities)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:

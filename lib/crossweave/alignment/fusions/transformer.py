@@ -1,0 +1,34 @@
+"""Transformer fusion: the modalities of an item attend to each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class TransformerFusion(nn.Module):
+    """Self-attention over modality tokens and one summary token, whose last state is the content vector.
+
+    Vaswani et al. 2017 with the normalisation first (Xiong et al. 2020); the summary token is BERT's [CLS]
+    (Devlin et al. 2019), a learned vector a modality says which is which. Missing tokens are masked as keys.
+    """
+
+    def __init__(self, dim: int, modalities: int, layers: int = 1, heads: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise TypeError(f"dim {dim} must be a multiple of heads {heads}")
+        self.summary_D = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.modality_MD = nn.Parameter(torch.randn(modalities, dim) * dim**-0.5)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 2 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(dim), enable_nested_tensor=False)
+
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+        """Return content vectors [B, D] from tokens [B, M, D] and their boolean mask [B, M]."""
+        marked_BMD = tokens_BMD.masked_fill(~present_BM[..., None], 0.0) + self.modality_MD
+        summary_B1D = self.summary_D.expand(len(tokens_BMD), 1, -1)
+        missing = torch.cat([present_BM.new_zeros(len(present_BM), 1), ~present_BM], dim=1)
+        states = self.encoder(torch.cat([summary_B1D, marked_BMD], dim=1), src_key_padding_mask=missing)
+        out_BD: Tensor = states[:, 0]
+        return out_BD
