@@ -236,6 +236,7 @@ def test_the_pretrained_overlay_changes_two_encoders_of_movies_and_keeps_the_oth
         "people": "names",
         "tags": "labels",
         "image": "mobilenet",
+        "year": "years",
     }
     assert settings.encoders["minilm"].own["path"] == "/weights/all-MiniLM-L6-v2"
     assert settings.modalities["text"].columns == ["title", "text"]

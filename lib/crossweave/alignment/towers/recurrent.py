@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from crossweave.alignment.histories import Histories
+from crossweave.alignment.towers.sequence import SequenceTower
 
 
-class Recurrent(nn.Module):
-    """The last state of a recurrent network over the newest `limit` items, added to the history's mean.
-
-    GRU4Rec's user (Hidasi et al. 2016, §3.1); the mean beside it keeps what the network forgets.
-    """
+class Recurrent(SequenceTower):
+    """The last state of a recurrent network: GRU4Rec's user (Hidasi et al. 2016, §3.1)."""
 
     cell: type[nn.GRU] | type[nn.LSTM]
 
     def __init__(self, dim: int, limit: int = 100) -> None:
-        super().__init__()
-        self.limit = limit
+        super().__init__(dim, limit)
         self.network = self.cell(dim, dim, batch_first=True)
-        self.out = nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)  # a user starts as the mean
-        nn.init.zeros_(self.out.bias)
-        self.newcomer_D = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, item_SD: Tensor, histories: Histories) -> Tensor:
-        """Return user vectors [B, D] from item vectors [S, D] and the histories that name their rows, oldest first."""
-        has_B = histories.lengths > 0
-        user_BD = self.newcomer_D.expand(len(has_B), -1)
-        if not has_B.any():
-            return user_BD
-        index_XL, length_X = histories.padded(self.limit, has_B)
-        steps_XLD = item_SD[index_XL]
-        mask_XL1 = (torch.arange(index_XL.shape[1], device=index_XL.device) < length_X[:, None])[..., None]
-        mean_XD = (steps_XLD * mask_XL1).sum(dim=1) / length_X[:, None]
+    def _read(self, steps_XLD: Tensor, length_X: Tensor) -> Tensor:
         packed = pack_padded_sequence(steps_XLD, length_X.cpu(), batch_first=True, enforce_sorted=False)
         state = self.network(packed)[1]
-        last_XD = (state[0] if isinstance(state, tuple) else state)[-1]
-        return user_BD.masked_scatter(has_B[:, None], mean_XD + self.out(last_XD))
+        last_XD: Tensor = (state[0] if isinstance(state, tuple) else state)[-1]
+        return last_XD
 
 
 class Gru(Recurrent):
