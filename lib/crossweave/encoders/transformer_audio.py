@@ -79,8 +79,8 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
         facts: dict[str, Any] = read_json(self.settings.path / PREPROCESSOR, WHAT)
         if not isinstance(facts.get("sampling_rate"), int):
             raise SettingsError(f"{WHAT}: {PREPROCESSOR} does not say the sampling_rate")
-        for key in ("num_mel_bins", "max_length") if self._config["model_type"] == _SPECTROGRAM_MODEL else ():
-            default = {"num_mel_bins": 128, "max_length": 1024}[key]
+        sizes = {"num_mel_bins": 128, "max_length": 1024}  # and their defaults, on both sides
+        for key, default in sizes.items() if self._config["model_type"] == _SPECTROGRAM_MODEL else ():
             made, wanted = facts.get(key, default), self._config.get(key, default)
             if made != wanted:
                 raise SettingsError(f"{WHAT}: {PREPROCESSOR} makes {key} {made}, the model takes {wanted}")

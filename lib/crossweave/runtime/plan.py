@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from crossweave.config import Settings
+from crossweave.runtime.result import result_files
 from crossweave.runtime.run import StageContext
 
 
@@ -17,7 +18,7 @@ def plan_context(settings: Settings, date: datetime.date) -> StageContext:
 
 def last_seconds(context: StageContext, stage: str) -> float | None:
     """Return how long a stage took in the newest run in which it had something to do."""
-    for path in sorted(context.workspace.glob("runs/2*/run_result.json"), reverse=True):
+    for path in result_files(context.workspace):
         result = json.loads(path.read_text(encoding="utf-8"))
         for entry in result["stages"]:
             if entry["name"] == stage and entry["rows_out"]:

@@ -95,11 +95,15 @@ class RunResult:
         temporary.replace(self.path)
 
 
+def result_files(workspace: Path) -> list[Path]:
+    """Name the records of a workspace's runs, the newest first."""
+    return sorted(workspace.glob("runs/2*/run_result.json"), reverse=True)
+
+
 def recent_results(workspace: Path, since: datetime.datetime) -> list[dict[str, Any]]:
     """Return the records of the runs that ended, or wrote to their record, after a time."""
-    paths = workspace.glob("runs/2*/run_result.json")
-    recent = [path for path in paths if path.stat().st_mtime >= since.timestamp()]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(recent)]
+    recent = [path for path in result_files(workspace) if path.stat().st_mtime >= since.timestamp()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in recent]
 
 
 def _number(value: float) -> float | int | None:

@@ -17,6 +17,7 @@ from crossweave.tables.garbage import (
     remove_empty_folders,
     table_garbage,
     table_names,
+    written,
 )
 from crossweave.tables.receipts import Receipts
 from crossweave.tables.store import TableStore
@@ -52,7 +53,7 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
             remove_empty_folders(store.folder(name) / "data")
     size = sum(garbage.size for garbage in (*files, *tables, *models))
     record.metrics = {"files": len(files), "feature_tables": len(tables), "models": len(models), "bytes": size}
-    record.noop = size == 0 and not (files or tables or models)
+    record.noop = not (files or tables or models)
     verb = "would remove" if settings.dry_run else "removed"
     record.note = (
         f"{verb} {len(files):,} data files, {len(tables):,} feature tables and {len(models):,} models"
@@ -78,7 +79,6 @@ def _old_models(folder: Path, served: str | None, before: datetime.datetime) -> 
     """Return the model folders that are not the served one and in which nothing was written since `before`."""
     old = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        newest = max((file.stat().st_mtime for file in (path, *path.rglob("*"))), default=0.0)
-        if path.name != served and datetime.datetime.fromtimestamp(newest, datetime.UTC) < before:
+        if path.name != served and max(written(file) for file in (path, *path.rglob("*"))) < before:
             old.append(folder_garbage(path))
     return old

@@ -242,9 +242,10 @@ class _Modality:
         failures = None
         if standing.wanted:
             failures = self._encode(wanted, standing)
-            compact(self.spark, self.store, self.table, self.settings.embed.compact_files, "content_hash")
-        elif self.store.snapshot(self.table) is None:
+        if self.store.snapshot(self.table) is None:
             self._commit([], 0)  # every reader finds a table of this name, be it empty
+        elif standing.wanted:
+            compact(self.spark, self.store, self.table, self.settings.embed.compact_files, "content_hash")
         self._settle(wanted, standing, failures)
 
     def _sample(self, most: int) -> tuple[DataFrame, int]:
@@ -310,7 +311,7 @@ class _Modality:
         done = sum(r["rows"] for r in written)
         if done > count:
             raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
-        if files["vectors"] or self.store.snapshot(self.table) is None:
+        if files["vectors"]:
             made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
             self._commit(made, sum(r["rows"] for r in files["vectors"]))
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]

@@ -165,6 +165,7 @@ class _Night:
         self.ledgers: dict[str, Ledger] = {}
         self.metrics: dict[str, float] = {}
         self.writes: dict[str, int] = {}
+        self._heads = {name: self.store.snapshot(name) for name in TABLES}  # what tonight's commits follow
         self._refused: list[DataFrame] = []
         done = previous.details.get("prints", {}) if previous is not None else {}
         same = {name for name, value in prints.items() if done.get(name) == value}
@@ -176,19 +177,17 @@ class _Night:
 
     def run(self, once: str) -> None:
         """Write every table; refused rows go to the quarantine under the key `once`."""
-        bases = {name: self.store.snapshot(name) for name in TABLES}
-        self._bases = {name: snapshot.version if snapshot else None for name, snapshot in bases.items()}
         moved = self._items()
         self._users()
         self._interactions(moved)
+        head = self._heads["quarantine"]
         # Every reader finds a table of this name, be it empty.
         expected = sum(sum(ledger.quarantined.values()) for ledger in self.ledgers.values())
-        head = bases["quarantine"]
         if expected or head is None:
             rows = reduce(DataFrame.unionByName, self._refused, self._nothing_refused())
             known = head.rows if head is not None else 0
             again = head is not None and self.store.has_committed("quarantine", once)
-            head = self.store.write(rows, "quarantine", "append", base=self._bases["quarantine"], once=once)
+            head = self.store.write(rows, "quarantine", "append", base=head.version if head else None, once=once)
             if not again and head.rows - known != expected:
                 raise ReconciliationError(f"quarantine got {head.rows - known} rows, {expected} were counted")
         self.writes["quarantine"] = head.version
@@ -212,7 +211,8 @@ class _Night:
         return self.spark.read.schema(frame.schema).parquet(path)
 
     def _write(self, frame: DataFrame, name: str, rows: int | None = None) -> Snapshot:
-        written = self.store.write(frame, name, "replace", base=self._bases[name])
+        head = self._heads[name]
+        written = self.store.write(frame, name, "replace", base=head.version if head else None)
         if rows is not None and written.rows != rows:
             raise ReconciliationError(f"table {name} got {written.rows} rows, {rows} were counted")
         self.writes[name] = written.version
@@ -262,7 +262,6 @@ class _Night:
                 rows.where("refused is not null"),
                 "item",
                 reason=F.col("refused"),
-                detail=F.format_string("row %d of %s", "row", "file"),
                 item_id=F.col("item_id"),
             )
         if self.ledgers["contents"].quarantined:
@@ -272,8 +271,8 @@ class _Night:
             self._refuse(
                 cells.where("cell.empty"),
                 "item",
+                " holds an empty value; null means missing",
                 reason=F.lit("empty_content"),
-                detail=F.format_string("row %d of %s holds an empty value; null means missing", "row", "file"),
                 item_id=F.col("item_id"),
                 modality=F.col("modality"),
             )
@@ -328,9 +327,8 @@ class _Night:
         self._ledger(name, rows, written.rows, count_reasons(refused))
         if self.ledgers[name].quarantined:
             ids = [column for column in ("item_id", "user_id") if column in judged.columns]
-            detail = F.format_string("row %d of %s", "row", "file")
             known = {column: F.col(column) for column in ids}
-            self._refuse(refused, entity, reason=F.col("reason"), detail=detail, **known)
+            self._refuse(refused, entity, reason=F.col("reason"), **known)
 
     # Counts and refusals ---------------------------------------------------------------------------------------
 
@@ -339,8 +337,10 @@ class _Night:
         ledger.check(f"{STAGE}.{what}")
         self.ledgers[what] = ledger
 
-    def _refuse(self, rows: DataFrame, entity: str, **values: F.Column) -> None:
-        self._refused.append(quarantine_rows(rows, date=self.context.date, stage=STAGE, entity=entity, **values))
+    def _refuse(self, rows: DataFrame, entity: str, note: str = "", /, **values: F.Column) -> None:
+        detail = F.format_string(f"row %d of %s{note}", "row", "file")
+        refused = quarantine_rows(rows, date=self.context.date, stage=STAGE, entity=entity, detail=detail, **values)
+        self._refused.append(refused)
 
     def _nothing_refused(self) -> DataFrame:
         return self.store.read(self.spark, "quarantine").limit(0)

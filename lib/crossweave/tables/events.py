@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from crossweave.tables.source import FILE, ROW
 from crossweave.tables.splits import split_order
-from crossweave.tables.values import as_strings, as_time
+from crossweave.tables.values import as_strings, as_time, with_refusal
 
 
 def judged_interactions(
@@ -62,7 +62,4 @@ def judged_users(source: DataFrame, user: str, attributes: Sequence[str]) -> Dat
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
     )
-    copy = F.row_number().over(Window.partitionBy("user_id").orderBy("file", "row"))
-    nameless = F.coalesce(F.trim("user_id") == "", F.lit(True))
-    reason = F.when(nameless, "null_id").when(F.col("_copy") > 1, "duplicate_id")
-    return rows.withColumn("_copy", copy).withColumn("reason", reason).drop("_copy")
+    return with_refusal(rows, "user_id", "reason")

@@ -59,7 +59,7 @@ def table_garbage(
     replaced = {version: commits.get(version + 1) for version in commits}
     kept = {v for v, when in replaced.items() if when is None or when >= before or v > newest - keep_versions} | wanted
     live = set().union(*(store.data_files(name, version) for version in kept))
-    old = [path for path in (store.folder(name) / "data").rglob("*") if path.is_file() and _age(path) < before]
+    old = [path for path in (store.folder(name) / "data").rglob("*") if path.is_file() and written(path) < before]
     return [
         Garbage(path, path.stat().st_size)
         for path in sorted(old)
@@ -75,9 +75,10 @@ def last_change(store: TableStore, name: str) -> datetime.datetime:
 def remove_empty_folders(root: Path) -> None:
     """Remove folders below `root` that hold nothing."""
     for folder in sorted((path for path in root.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)):
-        if folder.name != "_delta_log" and not any(folder.iterdir()):
+        if not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _age(path: Path) -> datetime.datetime:
+def written(path: Path) -> datetime.datetime:
+    """Return when a file or folder was last written."""
     return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)

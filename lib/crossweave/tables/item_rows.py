@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
 from crossweave.tables.schema import ITEM_ROWS, spark_schema
 from crossweave.tables.source import FILE, ROW, Source, read_source
-from crossweave.tables.values import as_strings, as_time
+from crossweave.tables.values import as_strings, as_time, with_refusal
 
 KNOWN_CELLS = 1_000_000  # hashes of last night that travel to the scan; above, every scanned content gets its sha-256
-_KEYS = ("file", "row")
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,7 @@ def item_rows(
     every = parts[0].select(*ITEM_ROWS.names)
     for part in parts[1:]:
         every = every.unionByName(part.select(*ITEM_ROWS.names))
-    copy = F.row_number().over(Window.partitionBy("item_id").orderBy(*_KEYS))
-    nameless = F.coalesce(F.trim("item_id") == "", F.lit(True))
-    refused = F.when(nameless, "null_id").when(F.col("_copy") > 1, "duplicate_id")
-    return every.withColumn("_copy", copy).withColumn("refused", refused).drop("_copy")
+    return with_refusal(every, "item_id", "refused")
 
 
 def count_changed(
@@ -143,10 +139,16 @@ def _fresh(
         return rows, None
     updated_at = as_time(rows, columns.updated_at)
     stubs = rows.select(
-        F.col(FILE).alias("file"), F.col(ROW).alias("row"), F.col(columns.id).cast("string").alias("item_id"),
+        F.col(FILE).alias("file"),
+        F.col(ROW).alias("row"),
+        F.col(columns.id).cast("string").alias("item_id"),
         updated_at.alias("updated_at"),
-    )  # fmt: skip
-    before = last.rows.where("refused is null and updated_at is not null").drop(*_KEYS).withColumn("seen", F.lit(True))
+    )
+    before = (
+        last.rows.where("refused is null and updated_at is not null")
+        .drop("file", "row")
+        .withColumn("seen", F.lit(True))
+    )
     met = stage(stubs.join(before, ["item_id", "updated_at"], "left"), "items-by-time")
     unseen = met.where("seen is null").select(F.col("file").alias(FILE), F.col("row").alias(ROW), "updated_at")
     oldest = unseen.agg(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import StructType
 
 from crossweave.errors import SettingsError
 from crossweave.tables.contract import ColumnType, InputTable, preflight
@@ -30,6 +32,11 @@ class Source:
     table: InputTable
     derived: Mapping[str, str]  # name -> SQL expression
     derived_types: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> StructType:
+        """The files' columns as Spark reads them: a small job, once."""
+        return SparkSession.active().read.parquet(str(self.table.files[0])).schema
 
     def is_integer(self, column: str) -> bool:
         """Say whether a column, be it derived, holds integers."""
@@ -70,12 +77,11 @@ def check_source(
 def read_source(spark: SparkSession, source: Source, files: Sequence[str] | None = None) -> DataFrame:
     """Return the rows of an input table, or of some of its files (relative paths), with `_file` and `_row` added."""
     table = source.table
-    schema = spark.read.parquet(str(table.files[0])).schema
     paths = [str(path) for path in table.files] if files is None else [str(table.root / file) for file in files]
     if not paths:
-        rows = spark.createDataFrame([], schema)
+        rows = spark.createDataFrame([], source.schema)
         return _with_derived(rows, source.derived).withColumns({FILE: F.lit(""), ROW: F.lit(0).cast("long")})
-    rows = spark.read.schema(schema).parquet(*paths)
+    rows = spark.read.schema(source.schema).parquet(*paths)
     places = {FILE: _relative(table.root), ROW: F.col("_metadata.row_index")}
     return _with_derived(rows.withColumns(places), source.derived)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 INTEGERS = ("tinyint", "smallint", "int", "bigint")
@@ -20,6 +20,17 @@ def as_strings(source: DataFrame, names: Sequence[str]) -> Column:
     if not entries:
         return F.from_json(F.lit("{}"), "map<string, string>")
     return F.map_filter(F.create_map(*entries), lambda _, value: value.isNotNull())
+
+
+def with_refusal(rows: DataFrame, id_column: str, name: str) -> DataFrame:
+    """Add a column `name`: null_id for a blank id, duplicate_id for all but the first row of one, else null.
+
+    The first is the one of the first file (column `file`), then of the first row (column `row`).
+    """
+    copy = F.row_number().over(Window.partitionBy(id_column).orderBy("file", "row"))
+    nameless = F.coalesce(F.trim(id_column) == "", F.lit(True))
+    refused = F.when(nameless, "null_id").when(F.col("_copy") > 1, "duplicate_id")
+    return rows.withColumn("_copy", copy).withColumn(name, refused).drop("_copy")
 
 
 def as_time(source: DataFrame, name: str | None) -> Column:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crossweave.alignment.fusions.pooling import weighted_tokens
+
 
 class AttentionFusion(nn.Module):
     """Weighs each token by a small scoring network; a missing modality gets no weight at all.
@@ -21,7 +23,4 @@ class AttentionFusion(nn.Module):
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return content vectors [B, D] from tokens [B, M, D] and their boolean mask [B, M]."""
         logits_BM = self.score(tokens_BMD).squeeze(-1) + self.modality_bias_M
-        logits_BM = logits_BM.masked_fill(~present_BM, torch.finfo(logits_BM.dtype).min)
-        weights_BM = logits_BM.softmax(dim=1) * present_BM
-        fused_BD = torch.einsum("bm,bmd->bd", weights_BM, tokens_BMD)
-        return torch.where(present_BM.any(dim=1, keepdim=True), fused_BD, self.nothing_D)
+        return weighted_tokens(logits_BM, tokens_BMD, present_BM, self.nothing_D)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crossweave.alignment.fusions.pooling import weighted_tokens
+
 
 class WeightedFusion(nn.Module):
     """Σ αₘ xₘ with α = softmax of learned logits over the modalities that an item has.
@@ -19,7 +21,4 @@ class WeightedFusion(nn.Module):
 
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return content vectors [B, D] from tokens [B, M, D] and their boolean mask [B, M]."""
-        logits_BM = self.logit_M.masked_fill(~present_BM, torch.finfo(tokens_BMD.dtype).min)
-        weights_BM = logits_BM.softmax(dim=1) * present_BM
-        fused_BD = torch.einsum("bm,bmd->bd", weights_BM, tokens_BMD)
-        return torch.where(present_BM.any(dim=1, keepdim=True), fused_BD, self.nothing_D)
+        return weighted_tokens(self.logit_M.expand_as(present_BM), tokens_BMD, present_BM, self.nothing_D)

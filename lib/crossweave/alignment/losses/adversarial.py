@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.losses.base import AlignmentLoss, in_company
 
 
 class _Reversal(torch.autograd.Function):
@@ -40,7 +40,7 @@ class Adversarial(AlignmentLoss):
 
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return the mean over the tokens of items with two or more modalities; 0 where there are none."""
-        used_BM = present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
+        used_BM = in_company(present_BM)
         reversed_BMD: Tensor = _Reversal.apply(tokens_BMD, self.strength)
         logits = self.classifier(reversed_BMD[used_BM])
         label = used_BM.nonzero()[:, 1]

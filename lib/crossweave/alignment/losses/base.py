@@ -24,6 +24,11 @@ class AlignmentLoss(Loss):
         """Return a scalar from unit-norm tokens [B, M, D] and their boolean mask [B, M]."""
 
 
+def in_company(present_BM: Tensor) -> Tensor:
+    """Return the mask [B, M] of the tokens whose item has another one to be aligned with."""
+    return present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
+
+
 class BehaviourLoss(Loss):
     """Draws users to the items they took."""
 

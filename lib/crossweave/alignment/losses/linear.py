@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.losses.base import AlignmentLoss, in_company
 
 
 class Linear(AlignmentLoss):
@@ -17,7 +17,7 @@ class Linear(AlignmentLoss):
 
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return the mean squared distance; 0 where no item has two modalities."""
-        used_BM = present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
+        used_BM = in_company(present_BM)
         kept_BMD = tokens_BMD * used_BM[..., None]
         mean_BD = kept_BMD.sum(dim=1) / used_BM.sum(dim=1, keepdim=True).clamp(min=1)
         distance_BM = (kept_BMD - mean_BD[:, None]).square().sum(dim=2) * used_BM

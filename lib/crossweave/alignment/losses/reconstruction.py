@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.losses.base import AlignmentLoss, in_company
 
 
 class Reconstruction(AlignmentLoss):
@@ -28,7 +28,7 @@ class Reconstruction(AlignmentLoss):
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return the mean distance; 0 where no item has two modalities."""
         kept_BMD = tokens_BMD.masked_fill(~present_BM[..., None], 0.0)
-        used_BM = present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
+        used_BM = in_company(present_BM)
         others_BM1 = (present_BM.sum(dim=1, keepdim=True) - 1).clamp(min=1)[..., None]
         context_BMD = (kept_BMD.sum(dim=1, keepdim=True) - kept_BMD) / others_BM1
         guess_BMD = context_BMD + self.correct(context_BMD + self.modality_MD)
