@@ -21,6 +21,7 @@ RUNTIME = [
     "matplotlib",
     "jinja2",
     "tensorboard",
+    "scipy>=1.11",  # sparse matrices of who took what
     "av>=18,<19",  # frames and sound tracks of videos
     "mido>=1.3,<2",  # MIDI files
     # What horovod and petastorm import; both are installed without their own dependencies.

@@ -80,7 +80,7 @@ def test_reasons_name_only_modalities_that_the_item_has(night: Night):
     explained = [row for row in night.chain.table("recommendations") if row["reasons"]]
     assert {row["rank"] for row in explained} == set(range(1, 11))
     for row in explained:
-        assert {name for name, _ in row["reasons"]} <= has[row["item_id"]] | {"behaviour"}
+        assert {name for name, _ in row["reasons"]} <= has[row["item_id"]] | {"behaviour", "similar_items"}
 
 
 def test_the_model_learns_something_and_its_metrics_are_recorded(night: Night):

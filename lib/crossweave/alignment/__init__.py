@@ -1,4 +1,4 @@
-"""The alignment model: fusions, losses and user towers, each one module and one line here."""
+"""The alignment model: fusions, losses, user towers and collaborative models, each one module and one line here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 from crossweave.errors import SettingsError
 
 # Explicit dicts: a registry filled by decorators is empty on an executor that never imported the module.
+COLLABORATIVE: dict[str, str] = {
+    "edlae": "crossweave.alignment.collaborative.edlae:Edlae",
+    "graph": "crossweave.alignment.collaborative.graph:Graph",
+}
 FUSIONS: dict[str, str] = {
     "attention": "crossweave.alignment.fusions.attention:AttentionFusion",
     "bilinear": "crossweave.alignment.fusions.bilinear:BilinearFusion",

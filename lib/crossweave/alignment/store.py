@@ -14,7 +14,11 @@ from crossweave.errors import TableError
 
 def load_model(folder: Path) -> AlignmentModel:
     """Build a model from its folder, ready for inference; raises TableError where weights and spec disagree."""
-    spec = ModelSpec(**json.loads((folder / "model.json").read_text(encoding="utf-8"))["spec"])
+    return load_weights(ModelSpec(**json.loads((folder / "model.json").read_text(encoding="utf-8"))["spec"]), folder)
+
+
+def load_weights(spec: ModelSpec, folder: Path) -> AlignmentModel:
+    """Build a model of a known architecture from a folder's weights, ready for inference; raises TableError."""
     model = AlignmentModel(spec)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

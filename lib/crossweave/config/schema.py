@@ -143,6 +143,9 @@ class ModelSettings(Section):
     user_tower_settings: dict[str, Any]
     losses: dict[str, Annotated[float, Field(ge=0.0)]]
     loss_settings: dict[str, dict[str, Any]]
+    collaborative: dict[str, dict[str, Any] | None]
+    content_map: dict[str, Any]
+    content_map_search: bool
     projector_hidden: Positive
     item_id: bool
     item_id_dropout: Fraction

@@ -18,6 +18,7 @@ from torch import Tensor
 from crossweave.alignment.model import AlignmentModel, ItemBatch
 
 BEHAVIOUR = "behaviour"
+SIMILAR_ITEMS = "similar_items"  # a new item's: what users took who took items of such content
 MOST_PLAYERS = 10
 
 

@@ -5,6 +5,7 @@ Shape letters: U users, N items, D dim, K top.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,11 @@ def top_k(
     allowed_N: Tensor,
     masked: list[np.ndarray],
     block_items: int = 16384,
+    addition: Callable[[Tensor, int, int], None] | None = None,
 ) -> TopK:
     """Return the K best of score = user · item + bias for every user.
+
+    `addition(scores_UB, start, stop)` adds another model's scores of a block of items in place.
 
     `allowed_N` (bool) says which items may be recommended at all, `masked[u]` which of them not to user u. Exact;
     ties go to the smaller item index; memory is bounded by U × block_items whatever N. Raises ValueError for a
@@ -54,6 +58,8 @@ def top_k(
         stop = min(start + block_items, items)
         scores = buffer[:, : stop - start] if stop - start == buffer.shape[1] else buffer.new_empty(users, stop - start)
         torch.addmm(bias_N[start:stop], user_UD, item_ND[start:stop].T, out=scores)
+        if addition is not None:
+            addition(scores, start, stop)
         scores.masked_fill_(~allowed_N[start:stop], -torch.inf)
         low, high = np.searchsorted(hidden, [start, stop])
         scores[torch.from_numpy(owners[low:high]), torch.from_numpy(hidden[low:high] - start)] = -torch.inf

@@ -15,6 +15,8 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from crossweave.alignment.blend import load_blend
+from crossweave.alignment.histories import Histories
 from crossweave.alignment.store import load_model
 from crossweave.config import ScoreSettings
 from crossweave.errors import SettingsError
@@ -23,7 +25,7 @@ from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
-from crossweave.scoring.reasons import BEHAVIOUR, Reasons
+from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons
 from crossweave.scoring.topk import PAD, TopK, top_k
 from crossweave.scoring.users import user_vectors
 from crossweave.tables.files import digest
@@ -33,7 +35,7 @@ from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import all_items, gather_items
 
 STAGE = "score"
-CODE_VERSION = 1
+CODE_VERSION = 2
 REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
 
 
@@ -184,7 +186,7 @@ class _Scorer:
 
     def __init__(self, task: _Task) -> None:
         self.settings = task.settings
-        self.model = load_model(task.model)
+        self.model, self.blend = load_model(task.model), load_blend(task.model)
         load = functools.partial(np.load, mmap_mode="c")  # copy-on-write: torch wants writable arrays
         self.target_ND = torch.from_numpy(load(task.model / "target.npy"))
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
@@ -202,6 +204,7 @@ class _Scorer:
     ) -> pa.RecordBatch:
         """Return recommendation rows, best first for each user in turn."""
         user_UD = user_vectors(self.model, self.history_ND, histories)
+        addition = self.blend.additions(Histories.from_lists(histories))
         best = top_k(
             user_UD,
             self.target_ND,
@@ -210,6 +213,7 @@ class _Scorer:
             allowed_N=self.allowed_N,
             masked=seen,
             block_items=self.settings.block_items,
+            addition=addition,
         )
         row, place = np.nonzero(best.items_UK != PAD)
         item_R = best.items_UK[row, place]
@@ -238,11 +242,25 @@ class _Scorer:
             reasons = Reasons(self.model, batch)
             shares_RP = reasons.shares(user_UD[torch.from_numpy(row[chosen])], torch.from_numpy(position))
             has_SP = [batch.present_SM.numpy()]
-            if reasons.players[-1] == BEHAVIOUR:
+            if BEHAVIOUR in reasons.players:
                 has_SP.append(batch.known_S.numpy()[:, None])
             has_RP = np.concatenate(has_SP, axis=1)[position]  # a player that is not there has no share to name
+            players = list(reasons.players)
+            if self.blend.members:
+                # A blend is a sum, so its Shapley share is all that the collaborative models added.
+                who, item_R = torch.from_numpy(row[chosen]), torch.from_numpy(best.items_UK[row[chosen], place[chosen]])
+                neural_R = (user_UD[who] * self.target_ND[item_R]).sum(1) + self.bias_N[item_R]
+                added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy()
+                known_R = batch.known_S.numpy()[position]
+                for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):
+                    if name not in players:
+                        players.append(name)
+                        shares_RP = np.pad(shares_RP, ((0, 0), (0, 1)))
+                        has_RP = np.pad(has_RP, ((0, 0), (0, 1)))
+                    shares_RP[has_R, players.index(name)] += added_R[has_R]
+                    has_RP[has_R, players.index(name)] = True
             counts[chosen] = has_RP.sum(1)
-            names.append(np.array(reasons.players)[np.nonzero(has_RP)[1]])
+            names.append(np.array(players)[np.nonzero(has_RP)[1]])
             values.append(shares_RP[has_RP])
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         keys = pa.array(np.concatenate(names) if names else [], pa.string())

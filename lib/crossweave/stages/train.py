@@ -11,31 +11,39 @@ from pathlib import Path
 
 import numpy as np
 
-from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, find
+from crossweave.alignment import COLLABORATIVE, FUSIONS, LOSSES, USER_TOWERS, find
+from crossweave.alignment.blend import FOLDER, save_members
+from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.spec import ModelSpec
+from crossweave.alignment.store import load_weights
 from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
-from crossweave.feeding.items import forget_items
+from crossweave.feeding.interactions import read_interactions
+from crossweave.feeding.items import forget_items, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest, write_json
 from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
 from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
 from crossweave.training.plan import TrainingPlan
 
 STAGE = "train"
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 def check_model(settings: Settings) -> None:
-    """Raise SettingsError for a fusion, user tower or loss that does not exist."""
+    """Raise SettingsError for a part that does not exist, or settings of the content map that it does not have."""
     find(FUSIONS, "fusion", settings.model.fusion)
     find(USER_TOWERS, "user tower", settings.model.user_tower)
     for name in (*settings.model.losses, *settings.model.loss_settings):
         find(LOSSES, "loss", name)
+    for name in settings.model.collaborative:
+        find(COLLABORATIVE, "collaborative model", name)
+    _content_map(settings)
     if not settings.modalities and not settings.model.item_id:
         raise SettingsError("there is nothing to learn from: no modality, and model.item_id is false")
 
@@ -64,6 +72,7 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
         outcome = run_ranks(
             train, plan, plan.ranks, settings.train.start_timeout_seconds, context.folder / "ranks", loopback=local
         )
+    blend = _blend(context, manifest, spec, folder)
     forget_items(manifest)
     write_json(
         folder / "model.json",
@@ -74,6 +83,8 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
             "best_metric": outcome.best_metric,
             "best_epoch": outcome.best_epoch,
             "curves": outcome.curves,
+            FOLDER: save_members(folder, blend.members),
+            "content_map": blend.found.settings.as_json() if blend.found is not None else None,
         },
     )
     rows = manifest.rows("sequences")
@@ -87,8 +98,14 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     }
     record.note = (
         f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
-        f" of {outcome.epochs} · {folder}"
+        f" of {outcome.epochs}"
     )
+    if blend.metric is not None:
+        record.metrics[f"validation_{settings.train.metric}_blend"] = blend.metric
+        record.note += f", {blend.metric:.4f} with {', '.join(m.name for m in blend.members) or 'nothing'} blended in"
+    if blend.found is not None:
+        record.metrics["content_map"] = blend.found.metric
+    record.note += f" · {folder}"
     receipts.publish(
         Receipt(
             STAGE,
@@ -125,6 +142,7 @@ def _inputs(context: StageContext) -> tuple[Manifest, ModelSpec, str]:
         "code": CODE_VERSION,
         "tensors": manifest.fingerprint,
         "model": spec.as_json(),
+        "blend": [settings.model.collaborative, settings.model.content_map, settings.model.content_map_search],
         "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
         "seed": settings.seed,
     }
@@ -168,6 +186,39 @@ def _plan(context: StageContext, spec: ModelSpec, manifest: Manifest, folder: Pa
         ids_in_validation=protocol == "warm",
         **train_settings.model_dump(exclude={"metric", "start_timeout_seconds"}),
     )
+
+
+def _content_map(settings: Settings) -> ContentMapSettings:
+    try:
+        return ContentMapSettings(**settings.model.content_map)
+    except TypeError as error:
+        raise SettingsError(f"model.content_map: {error}", "it takes the fields of ContentMapSettings") from error
+
+
+def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> BlendOutcome:
+    """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
+    settings = context.settings
+    metric, k = settings.train.metric.split("@")
+    plan = BlendPlan(
+        collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
+        content_map=_content_map(settings),
+        search_map=settings.model.content_map_search,
+        metric=functools.partial(_metric, metric, int(k)),
+        metric_k=int(k),
+        seed=settings.seed,
+    )
+    progress = context.progress("blend", len(plan.collaborative) + 1, "models")
+    done = 0
+
+    def tick(what: str) -> None:
+        nonlocal done
+        progress.update(min(done, len(plan.collaborative)), what)
+        done += 1
+
+    model = load_weights(spec, folder)
+    outcome = fit_blend(plan, model, open_items(manifest), read_interactions(manifest), tick)
+    progress.close(len(plan.collaborative) + 1)
+    return outcome
 
 
 def _metric(name: str, k: int, recommended_UK: np.ndarray, relevant: list[np.ndarray]) -> np.ndarray:

@@ -50,11 +50,17 @@ def _rank_items(
 ) -> np.ndarray:
     histories = Histories.from_lists(rows.items)
     user_BD = model.users(history.history_SD, histories)
-    scores_BS = user_BD @ target.target_SD.T + target.bias_S
-    scores_BS.masked_fill_(~trained, -torch.inf)
-    owner_F = torch.arange(len(rows)).repeat_interleave(histories.lengths)
-    scores_BS[owner_F, histories.index_F] = -torch.inf
-    best = scores_BS.topk(min(plan.metric_k, scores_BS.shape[1]), dim=1)
+    return best_unseen(user_BD @ target.target_SD.T + target.bias_S, histories, trained, plan.metric_k)
+
+
+def best_unseen(scores_BN: torch.Tensor, histories: Histories, allowed_N: torch.Tensor, k: int) -> np.ndarray:
+    """Return each user's best allowed items outside the history, int64 [B, k], -1 where there are fewer.
+
+    Overwrites the scores of what may not be recommended.
+    """
+    scores_BN.masked_fill_(~allowed_N, -torch.inf)
+    owner_F = torch.arange(len(scores_BN)).repeat_interleave(histories.lengths)
+    scores_BN[owner_F, histories.index_F] = -torch.inf
+    best = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
     lists = np.where(torch.isfinite(best.values).numpy(), best.indices.numpy(), -1)
-    missing = plan.metric_k - lists.shape[1]
-    return np.pad(lists, ((0, 0), (0, missing)), constant_values=-1)
+    return np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)

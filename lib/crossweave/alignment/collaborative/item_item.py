@@ -1,0 +1,67 @@
+"""Item–item models: a weight for each pair (item of the history, candidate); a score is the sum over the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse import csc_matrix, csr_matrix
+
+from crossweave.alignment.collaborative.base import Blocks, Collaborative
+from crossweave.alignment.histories import Histories
+
+
+class ItemItem(Collaborative):
+    """Weights [N, N], dense where the catalog is small, sparse where it is large; row: history, column: candidate."""
+
+    def __init__(self, weights_NN: np.ndarray | csr_matrix) -> None:
+        self.weights_NN = weights_NN
+
+    def blocks(self, histories: Histories) -> Blocks:
+        """Return the sums of the weights of each history's items."""
+        if isinstance(self.weights_NN, np.ndarray):
+            weights_NN = torch.from_numpy(self.weights_NN)
+            scores_UN = F.embedding_bag(histories.index_F, weights_NN, histories.start_B, mode="sum")
+            return lambda start, stop: scores_UN[:, start:stop]
+        by_item_UN = (self._multi_hot(histories) @ self.weights_NN).tocsc()
+        return lambda start, stop: torch.from_numpy(by_item_UN[:, start:stop].toarray())
+
+    def place(self, new_C: np.ndarray, warm_W: np.ndarray, map_WC: csc_matrix | np.ndarray) -> None:
+        """Mix the columns of new items; their rows stay zero until behaviour is known."""
+        if isinstance(self.weights_NN, np.ndarray):
+            self.weights_NN[:, new_C] = np.asarray(self.weights_NN[:, warm_W] @ map_WC)
+            return
+        mixed = csc_matrix(self.weights_NN.tocsc()[:, warm_W] @ csc_matrix(map_WC)).tocoo()
+        whole = self.weights_NN.tocoo()
+        kept = ~np.isin(whole.col, new_C)
+        values = np.concatenate([whole.data[kept], mixed.data]).astype(np.float32)
+        rows = np.concatenate([whole.row[kept], mixed.row])
+        columns = np.concatenate([whole.col[kept], new_C[mixed.col]])
+        self.weights_NN = csr_matrix((values, (rows, columns)), shape=whole.shape)
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Return the weights, or the three arrays of a compressed sparse matrix."""
+        if isinstance(self.weights_NN, np.ndarray):
+            return {"weights": self.weights_NN}
+        return {name: getattr(self.weights_NN, name) for name in ("data", "indices", "indptr")}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Build the model without copying."""
+        model = cls.__new__(cls)
+        if "weights" in arrays:
+            ItemItem.__init__(model, np.asarray(arrays["weights"]))
+        else:
+            count = len(arrays["indptr"]) - 1
+            parts = tuple(np.asarray(arrays[name]) for name in ("data", "indices", "indptr"))
+            ItemItem.__init__(model, csr_matrix(parts, shape=(count, count), copy=False))
+        return model
+
+    def _multi_hot(self, histories: Histories) -> csr_matrix:
+        index = histories.index_F.numpy()
+        ends = np.append(histories.start_B.numpy(), len(index))
+        shape = (len(ends) - 1, self.weights_NN.shape[0])
+        return csr_matrix((np.ones(len(index), np.float32), index, ends), shape=shape)

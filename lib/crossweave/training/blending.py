@@ -1,0 +1,168 @@
+"""The closed-form side of a training: fits collaborative models, weighs them, places new items in them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossweave.alignment import COLLABORATIVE, find
+from crossweave.alignment.blend import Member
+from crossweave.alignment.collaborative.base import Collaborative
+from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
+from crossweave.alignment.histories import Histories
+from crossweave.alignment.model import AlignmentModel
+from crossweave.errors import SettingsError
+from crossweave.feeding.interactions import Interactions
+from crossweave.feeding.items import ItemTensors
+from crossweave.training.item_tower import all_items
+from crossweave.training.map_search import FoundMap, search_map
+from crossweave.training.plan import ListMetric
+from crossweave.training.validation import best_unseen
+
+USERS_AT_ONCE = 256
+MOST_SCORES = 2_000_000_000  # users × items of the validation that chooses weights; beyond it users are sampled
+FACTORS = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 2.0, 4.0)  # times the ratio of standard deviations
+DEFAULT_FACTOR = 0.5  # without validation rows
+ROUNDS = 2  # walks over the members where there are several
+
+
+@dataclass(frozen=True)
+class BlendPlan:
+    """What the closed-form side is told."""
+
+    collaborative: dict[str, dict[str, Any]]  # name -> settings of its fit
+    content_map: ContentMapSettings
+    search_map: bool
+    metric: ListMetric
+    metric_k: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class BlendOutcome:
+    """The models with their weights, and how they were chosen."""
+
+    members: list[Member]
+    metric: float | None  # of the blend on validation; None without validation rows
+    found: FoundMap | None
+    new_items: int
+
+
+def fit_blend(
+    plan: BlendPlan,
+    model: AlignmentModel,
+    items: ItemTensors,
+    interactions: Interactions,
+    tick: Callable[[str], None] = lambda what: None,
+) -> BlendOutcome:
+    """Fit every collaborative model of the plan; raises SettingsError for settings that a model does not have."""
+    fits = {name: functools.partial(_fit, name, settings) for name, settings in plan.collaborative.items()}
+    fitted: dict[str, Collaborative] = {}
+    for name, fit in fits.items():
+        tick(f"fitting {name}")
+        fitted[name] = fit(interactions.seen_UN)
+    tick("weights of the blend")
+    users = _Users(plan, model, items, interactions)
+    weights, metric = _weigh(plan, users, items, fitted)
+    members = [Member(name, weight, fitted[name]) for name, weight in weights.items() if weight > 0]
+    found = None
+    new_C, warm_W = np.flatnonzero(items.popularity_N == 0), np.flatnonzero(items.popularity_N > 0)
+    if members and len(new_C) and len(warm_W) and items.vectors:
+        chosen = plan.content_map
+        if plan.search_map:
+            told = lambda done: tick(f"content map for {len(new_C)} new items, trial {done}")  # noqa: E731
+            fit, seen_UN = fits[members[0].name], interactions.seen_UN
+            found = search_map(chosen, items, seen_UN, fit, plan.metric, plan.metric_k, plan.seed, told)
+            chosen = found.settings if found is not None else chosen
+        kernel = ContentKernel(items.vectors, items.present_NM, items.popularity_N > 0, chosen)
+        map_WC = content_map(kernel, warm_W, new_C)
+        for member in members:
+            member.model.place(new_C, warm_W, map_WC)
+            if not items.candidate_N[warm_W].any():
+                # Ridge regression shrinks what it is unsure of: right where a new item competes with warm ones. Where
+                # new items are all there is, both sides shall count alike.
+                member.model.place(new_C, warm_W, map_WC * (_ratio(member.model, users, new_C) / member.weight))
+    return BlendOutcome(members, metric, found, len(new_C))
+
+
+def _fit(name: str, settings: dict[str, Any], seen_UN: Any) -> Collaborative:
+    try:
+        fitted: Collaborative = find(COLLABORATIVE, "collaborative model", name).fit(seen_UN, **settings)
+    except TypeError as error:
+        raise SettingsError(f"model.collaborative.{name}: {error}", f"see {COLLABORATIVE[name]}") from error
+    return fitted
+
+
+class _Users:
+    """The validation users of a blend: batches of their scores by the neural model."""
+
+    def __init__(self, plan: BlendPlan, model: AlignmentModel, items: ItemTensors, interactions: Interactions) -> None:
+        rng = np.random.default_rng(plan.seed)
+        self.interactions, self.model = interactions, model
+        self.judged = np.flatnonzero([len(wanted) > 0 for wanted in interactions.held_out])
+        self.judged = np.sort(rng.permutation(self.judged)[: max(USERS_AT_ONCE, MOST_SCORES // max(1, items.count))])
+        self.vectors, self.count = all_items(model, items), items.count
+
+    def some(self) -> tuple[Histories, Tensor]:
+        """Return the histories and neural scores of a few users, of any where none held out an item."""
+        seen_UN = self.interactions.seen_UN
+        users = self.judged if len(self.judged) else np.arange(seen_UN.shape[0])
+        return self._scores(users[:USERS_AT_ONCE])
+
+    def batches(self) -> Iterator[tuple[list[np.ndarray], Histories, Tensor]]:
+        """Yield what each user held out, the histories and the neural scores [B, N]."""
+        for start in range(0, len(self.judged), USERS_AT_ONCE):
+            some = self.judged[start : start + USERS_AT_ONCE]
+            histories, scores_BN = self._scores(some)
+            yield [self.interactions.held_out[u] for u in some], histories, scores_BN
+
+    @torch.inference_mode()
+    def _scores(self, users: np.ndarray) -> tuple[Histories, Tensor]:
+        seen_UN = self.interactions.seen_UN
+        histories = Histories.from_lists([seen_UN.indices[slice(*seen_UN.indptr[u : u + 2])] for u in users])
+        user_BD = self.model.users(self.vectors.history_SD, histories)
+        return histories, user_BD @ self.vectors.target_SD.T + self.vectors.bias_S
+
+
+@torch.inference_mode()
+def _weigh(
+    plan: BlendPlan, users: _Users, items: ItemTensors, fitted: dict[str, Collaborative]
+) -> tuple[dict[str, float], float | None]:
+    """Choose one weight a model after the other on full-ranking validation."""
+    warm_W = np.flatnonzero(items.popularity_N > 0)
+    units = {name: _ratio(member, users, warm_W) for name, member in fitted.items()}
+    weights = {name: DEFAULT_FACTOR * unit for name, unit in units.items()}
+    metric: float | None = None
+    allowed_N = torch.from_numpy(items.popularity_N > 0)
+    if len(users.judged):
+        weights = dict.fromkeys(weights, 0.0)
+        for _ in range(ROUNDS if len(fitted) > 1 else 1):
+            for name in fitted:
+                tried = [factor * units[name] for factor in FACTORS]
+                sums = np.zeros(len(tried))
+                for wanted, histories, scores_BN in users.batches():
+                    blocks = {other: member.blocks(histories)(0, items.count) for other, member in fitted.items()}
+                    for other, weight in weights.items():
+                        if other != name:
+                            scores_BN.add_(blocks[other], alpha=weight)
+                    for place, weight in enumerate(tried):
+                        lists = best_unseen(scores_BN + weight * blocks[name], histories, allowed_N, plan.metric_k)
+                        sums[place] += float(plan.metric(lists, wanted).sum())
+                weights[name] = tried[int(sums.argmax())]
+                metric = float(sums.max()) / len(users.judged)
+    return weights, metric
+
+
+@torch.inference_mode()
+def _ratio(model: Collaborative, users: _Users, among: np.ndarray) -> float:
+    """Return how much wider the neural scores of these items spread than this model's, over a batch of users."""
+    histories, scores_BN = users.some()
+    chosen = torch.from_numpy(among)
+    spread = float(model.blocks(histories)(0, users.count)[:, chosen].std(dim=1, correction=0).mean())
+    return float(scores_BN[:, chosen].std(dim=1, correction=0).mean()) / spread if spread > 0 else 0.0

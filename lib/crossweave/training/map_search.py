@@ -1,0 +1,145 @@
+"""Chooses a content map by hiding a share of the warm items and ranking them as if they were new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from crossweave.alignment.collaborative.base import Collaborative
+from crossweave.alignment.collaborative.content_map import ContentMapSettings, centred, ridge_map
+from crossweave.alignment.histories import Histories
+from crossweave.feeding.items import ItemTensors
+from crossweave.training.plan import ListMetric
+
+HIDDEN = 0.15  # share of the warm items
+MOST_ITEMS = 4096  # warm items of a search: a system of that size is solved in half a second
+MOST_USERS = 4096
+FEWEST_ITEMS = 40  # below this many warm items a search would choose by chance
+FACTORS = (0.0, 0.3, 3.0)  # tried on one modality's share at a time
+SHARPNESS = (1.0, 2.0, 4.0)
+RIDGE = (0.03, 0.1, 0.3, 1.0)
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class FoundMap:
+    """The settings chosen, and what they reach on hidden warm items."""
+
+    settings: ContentMapSettings
+    metric: float
+    trials: int
+
+
+def search_map(
+    start: ContentMapSettings,
+    items: ItemTensors,
+    seen_UN: csr_matrix,
+    fit: Callable[[csr_matrix], Collaborative],
+    metric: ListMetric,
+    k: int,
+    seed: int,
+    tick: Callable[[int], None] = lambda done: None,
+) -> FoundMap | None:
+    """Walk along one setting at a time, keeping what ranks hidden items better; None where there are too few items.
+
+    Users are the ones with a hidden item; the candidates are the hidden items alone.
+    """
+    rng = np.random.default_rng(seed)
+    warm = np.flatnonzero(items.popularity_N > 0)
+    if len(warm) < FEWEST_ITEMS or not items.vectors:
+        return None
+    warm = np.sort(rng.permutation(warm)[:MOST_ITEMS])
+    hidden = np.sort(rng.permutation(warm)[: max(1, round(HIDDEN * len(warm)))])
+    kept = np.setdiff1d(warm, hidden)
+    judge = _Judge(items, seen_UN, kept, hidden, fit, metric, k, rng)
+    best = replace(start, shares={name: start.shares.get(name, 1.0) for name in items.vectors})
+    seen = {_key(best): judge(best)}
+    for _ in range(ROUNDS):
+        before = best
+        for variants in _steps(best):
+            for variant in variants(best):
+                if any(variant.shares.values()) and _key(variant) not in seen:
+                    seen[_key(variant)] = judge(variant)
+                    tick(len(seen))
+                if any(variant.shares.values()) and seen[_key(variant)] > seen[_key(best)]:
+                    best = variant
+        if best == before:
+            break
+    return FoundMap(best, seen[_key(best)], len(seen))
+
+
+Variants = Callable[[ContentMapSettings], Iterator[ContentMapSettings]]
+
+
+def _steps(start: ContentMapSettings) -> Iterator[Variants]:
+    yield lambda best: (replace(best, ridge=ridge) for ridge in RIDGE)
+    yield lambda best: (replace(best, sharpness=sharpness) for sharpness in SHARPNESS)
+    if len(start.shares) > 1:
+        for name in start.shares:
+            yield lambda best, name=name: (  # type: ignore[misc]
+                replace(best, shares={**best.shares, name: (best.shares[name] or 1.0) * factor}) for factor in FACTORS
+            )
+
+
+def _key(settings: ContentMapSettings) -> tuple[float, ...]:
+    total = sum(settings.shares.values())
+    shares = (round(share / total, 6) if total else 0.0 for share in settings.shares.values())
+    return (*shares, settings.sharpness, settings.ridge)
+
+
+class _Judge:
+    """What does not change between the trials: cosines of each modality, and the users' scores of the kept items."""
+
+    def __init__(
+        self,
+        items: ItemTensors,
+        seen_UN: csr_matrix,
+        kept: np.ndarray,
+        hidden: np.ndarray,
+        fit: Callable[[csr_matrix], Collaborative],
+        metric: ListMetric,
+        k: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.metric, self.k, self.count = metric, min(k, len(hidden)), len(kept)
+        reference_N = np.zeros(items.count, bool)
+        reference_N[kept] = True
+        chosen = np.concatenate([kept, hidden])
+        self.cosines: Mapping[str, Tensor] = {}
+        for m, (name, vectors) in enumerate(items.vectors.items()):
+            unit = centred(vectors[chosen], items.present_NM[chosen, m], reference_N[chosen])
+            self.cosines = {**self.cosines, name: unit[: self.count] @ unit.T}
+        without = seen_UN.copy().tocsc()
+        mask = np.ones(seen_UN.shape[1], np.float32)
+        mask[hidden] = 0.0
+        without = csr_matrix(without.multiply(mask[None, :]).tocsr())
+        without.eliminate_zeros()
+        truth_UC = seen_UN.tocsc()[:, hidden].tocsr()
+        users = np.flatnonzero((np.diff(truth_UC.indptr) > 0) & (np.diff(without.indptr) > 0))
+        users = np.sort(rng.permutation(users)[:MOST_USERS])
+        truth_UC = truth_UC[users]
+        self.relevant = np.split(truth_UC.indices, truth_UC.indptr[1:-1])
+        history = without[users]
+        blocks = fit(without).blocks(
+            Histories(
+                torch.from_numpy(history.indices.astype(np.int64)),
+                torch.from_numpy(history.indptr[:-1].astype(np.int64)),
+            )
+        )
+        self.scores_UW = blocks(0, items.count)[:, torch.from_numpy(kept)].contiguous()
+
+    def __call__(self, settings: ContentMapSettings) -> float:
+        total = sum(settings.shares.values())
+        cosine = torch.zeros(self.count, next(iter(self.cosines.values())).shape[1])
+        for name, share in settings.shares.items():
+            if share > 0:
+                cosine.add_(self.cosines[name], alpha=share / total)
+        kernel = (settings.sharpness * (cosine - 1.0)).exp_()
+        map_WC = ridge_map(kernel[:, : self.count], kernel[:, self.count :], settings.ridge)
+        best = (self.scores_UW @ torch.from_numpy(map_WC)).topk(self.k, dim=1).indices.numpy()
+        return float(np.mean(self.metric(best, self.relevant))) if len(self.relevant) else 0.0

@@ -1,0 +1,107 @@
+"""The closed-form side of a training, on a shop where behaviour follows content."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from crossweave.alignment.collaborative.content_map import ContentMapSettings
+from crossweave.alignment.histories import Histories
+from crossweave.alignment.model import AlignmentModel
+from crossweave.alignment.spec import ModelSpec
+from crossweave.errors import SettingsError
+from crossweave.feeding.interactions import Interactions
+from crossweave.feeding.items import ItemTensors
+from crossweave.stages.train import _metric
+from crossweave.training.blending import BlendPlan, fit_blend
+
+ITEMS, USERS, NEW, TASTES = 100, 120, 20, 4
+
+
+def shop() -> tuple[ItemTensors, Interactions]:
+    """Users take items of their taste; `told` says an item's taste, `noise` nothing. The last items are new."""
+    rng = np.random.default_rng(5)
+    taste_N, taste_U = np.arange(ITEMS) % TASTES, np.arange(USERS) % TASTES
+    taken = (taste_U[:, None] == taste_N) & (rng.random((USERS, ITEMS)) < 0.7)
+    taken[:, -NEW:] = False
+    held_out = []
+    for row in taken:
+        chosen = rng.choice(np.flatnonzero(row), 2, replace=False)
+        row[chosen] = False
+        held_out.append(chosen.astype(np.int32))
+    told = np.eye(TASTES, dtype=np.float32)[taste_N] + 0.1 * rng.standard_normal((ITEMS, TASTES)).astype(np.float32)
+    noise = rng.standard_normal((ITEMS, 16)).astype(np.float32)
+    present = np.ones((ITEMS, 2), bool)
+    popularity = taken.sum(axis=0).astype(np.float32)
+    items = ItemTensors({"told": told, "noise": noise}, present, popularity, np.ones(ITEMS, bool))
+    return items, Interactions(csr_matrix(taken.astype(np.float32)), held_out)
+
+
+def plan(**changes: object) -> BlendPlan:
+    metric = functools.partial(_metric, "ndcg", 5)
+    return replace(BlendPlan({"edlae": {}}, ContentMapSettings(), True, metric, 5, 1), **changes)  # type: ignore[arg-type]
+
+
+def untrained() -> AlignmentModel:
+    torch.manual_seed(0)
+    spec = ModelSpec({"told": TASTES, "noise": 16}, ITEMS, 8, "attention", "mean", {"bpr": 1.0}, 8, True, 0.1, 0.1)
+    return AlignmentModel(spec).eval()
+
+
+def test_validation_gives_a_good_model_weight_and_the_search_finds_the_telling_modality() -> None:
+    items, interactions = shop()
+    misled = ContentMapSettings(shares={"told": 0.01})
+    outcome = fit_blend(plan(content_map=misled), untrained(), items, interactions)
+    assert [member.name for member in outcome.members] == ["edlae"]
+    assert outcome.members[0].weight > 0
+    assert outcome.metric is not None
+    assert outcome.metric > 0.3  # the untrained model alone is near chance: 5 of 80
+    assert outcome.new_items == NEW
+    assert outcome.found is not None
+    shares = outcome.found.settings.shares
+    assert shares["told"] / max(shares["noise"], 1e-9) > 5 * 0.01
+    assert outcome.found.metric > 0.85  # nothing tells the items of one taste apart
+
+
+def test_new_items_are_ranked_by_their_content() -> None:
+    items, interactions = shop()
+    model = fit_blend(plan(), untrained(), items, interactions).members[0].model
+    fans_of_0 = Histories.from_lists([np.arange(0, 40, TASTES)])
+    new = model.blocks(fans_of_0)(ITEMS - NEW, ITEMS).numpy()[0]
+    tastes = np.arange(ITEMS - NEW, ITEMS) % TASTES
+    assert new[tastes == 0].min() > new[tastes != 0].max()
+
+
+def test_among_new_items_alone_both_sides_count_alike() -> None:
+    items, interactions = shop()
+    model, chosen = untrained(), replace(items, candidate_N=items.popularity_N == 0)
+    plain = fit_blend(plan(), model, items, interactions).members[0]
+    scaled = fit_blend(plan(), model, chosen, interactions).members[0]
+    histories = Histories.from_lists([np.arange(0, 40, TASTES)])
+    one, other = (m.model.blocks(histories)(0, ITEMS) for m in (plain, scaled))
+    torch.testing.assert_close(one[:, : ITEMS - NEW], other[:, : ITEMS - NEW])
+    ratio = other[:, ITEMS - NEW :] / one[:, ITEMS - NEW :]
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-3, atol=1e-3)
+    assert abs(float(ratio[0, 0]) - 1.0) > 0.01
+
+
+def test_a_model_that_does_not_help_is_left_out() -> None:
+    items, interactions = shop()
+    rng = np.random.default_rng(6)
+    noise = Interactions(
+        csr_matrix((rng.random((USERS, ITEMS)) < 0.01).astype(np.float32)), [np.empty(0, np.int32)] * USERS
+    )
+    without_validation = fit_blend(plan(), untrained(), items, noise)
+    assert without_validation.metric is None  # nothing to judge by: the default weight
+    assert fit_blend(plan(collaborative={}), untrained(), items, interactions).members == []
+
+
+def test_an_unknown_setting_of_a_model_is_named() -> None:
+    items, interactions = shop()
+    with pytest.raises(SettingsError, match=r"model\.collaborative\.edlae.*lambda_"):
+        fit_blend(plan(collaborative={"edlae": {"lambda_": 3}}), untrained(), items, interactions)
