@@ -167,6 +167,7 @@ class TrainSettings(Section):
     content_weight_decay: Annotated[float, Field(ge=0.0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0.0)]
+    compression: Literal["none", "fp16"]
     negatives: Annotated[int, Field(ge=0)]
     alignment_items: Annotated[int, Field(ge=2)]
     history_keep: tuple[Fraction, Fraction]

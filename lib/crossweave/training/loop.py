@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from crossweave.alignment.model import AlignmentModel
 from crossweave.errors import CrossweaveError
@@ -80,7 +81,7 @@ class _Trainer:
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
         adam = torch.optim.AdamW(_parameter_groups(self.model, plan), lr=plan.learning_rate)
         # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
-        self.optimizer = collective.distribute(adam, self.model)
+        self.optimizer = collective.distribute(adam, self.model, half=plan.compression == "fp16")
         self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints)
         # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
         newest = collective.from_first(self.checkpoints.newest())
@@ -93,6 +94,7 @@ class _Trainer:
 
     def run(self) -> TrainingOutcome:
         plan, state = self.plan, self.state
+        board = self._board() if self.collective.rank == 0 else None
         while state.epoch < plan.max_epochs and state.waited < plan.patience:
             loss, parts = self._epoch(state.epoch)
             state.epoch += 1
@@ -102,10 +104,19 @@ class _Trainer:
                 self._curve(f"loss/{name}", value)
             if state.epoch % plan.validate_every == 0 or state.epoch == plan.max_epochs:
                 entry["metric"] = self._validate()
+            if board is not None:
+                for name in ("loss", *(f"loss/{part}" for part in parts), "validation"):
+                    last = state.curves.get(name, [[0, 0.0]])[-1]
+                    if last[0] == state.epoch:
+                        board.add_scalar(name, last[1], state.epoch)
+                board.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], state.epoch)
+                board.flush()  # before the checkpoint: a restart purges what is too much, it cannot add what is missing
             if self.collective.rank == 0:
                 self.checkpoints.save(self.model, self.optimizer, state)
                 with plan.progress.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(entry) + "\n")
+        if board is not None:
+            board.close()
         if self.collective.rank == 0:
             shutil.copyfile(self.checkpoints.best, plan.folder / ".model.safetensors.new")
             (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
@@ -113,6 +124,10 @@ class _Trainer:
         return TrainingOutcome(
             state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves
         )
+
+    def _board(self) -> SummaryWriter:
+        """Open the TensorBoard log; what an interrupted start wrote after its last checkpoint is purged."""
+        return SummaryWriter(str(self.plan.folder / "tensorboard"), purge_step=self.state.epoch + 1)
 
     def _epoch(self, epoch: int) -> tuple[float, dict[str, float]]:
         """Take every step of an epoch; returns the mean loss and its parts over all ranks."""

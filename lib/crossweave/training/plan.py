@@ -35,6 +35,7 @@ class TrainingPlan:
     content_weight_decay: float
     warmup_steps: int
     clip_norm: float
+    compression: str  # of gradients between the ranks: none or fp16
     negatives: int
     alignment_items: int
     history_keep: tuple[float, float]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crossweave.errors import SettingsError
 from crossweave.training.collective import Collective, run_ranks
@@ -24,6 +25,27 @@ def plan(training_plan) -> TrainingPlan:
 
 def weights(plan: TrainingPlan) -> dict[str, list[float]]:
     return {k: v.flatten().tolist() for k, v in load_file(plan.folder / "model.safetensors").items()}
+
+
+def board(folder: Path) -> list[float]:
+    """Return the losses that TensorBoard shows, one an epoch."""
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    shown = events.Scalars("loss")
+    assert [event.step for event in shown] == list(range(1, EPOCHS + 1))
+    return [event.value for event in shown]
+
+
+def test_gradients_may_travel_at_half_precision(plan: TrainingPlan, tmp_path: Path):
+    """The compressed training ends near the exact one, and not on it."""
+    ends = {}
+    for compression in ("none", "fp16"):
+        chosen = replace(plan, folder=tmp_path / compression, max_epochs=1, validate_every=1, compression=compression)
+        chosen.folder.mkdir()
+        run_ranks(train, chosen, plan.ranks, 120, chosen.folder / "ranks", loopback=True)
+        ends[compression] = load_file(chosen.folder / "model.safetensors")
+    differences = [(ends["fp16"][name] - ends["none"][name]).abs().max().item() for name in ends["none"]]
+    assert 0 < max(differences) < 0.1
 
 
 @pytest.mark.slow
@@ -59,4 +81,5 @@ def test_training_stopped_after_any_epoch_and_resumed_ends_with_the_same_curves_
     resumed = start(tmp_path / "parted")
     assert resumed.resumed_from == 4
     assert resumed.curves == whole.curves
+    assert board(tmp_path / "parted") == [pytest.approx(value) for _, value in whole.curves["loss"]]
     assert weights(replace(plan, folder=tmp_path / "parted")) == weights(replace(plan, folder=tmp_path / "whole"))
