@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 
@@ -26,6 +27,12 @@ class Histories:
         lengths = np.array([0, *(len(row) for row in rows)], np.int64)
         flat = np.concatenate(rows) if len(rows) else np.empty(0)
         return cls(torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(np.cumsum(lengths)[:-1]))
+
+    @classmethod
+    def from_matrix(cls, seen_UN: csr_matrix) -> Histories:
+        """Take each row's columns, in their stored order, as a user's history."""
+        index, start = seen_UN.indices.astype(np.int64), seen_UN.indptr[:-1].astype(np.int64)
+        return cls(torch.from_numpy(index), torch.from_numpy(start))
 
     def padded(self, limit: int, chosen_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the newest `limit` rows of the chosen histories, none of them empty, and how many those are.

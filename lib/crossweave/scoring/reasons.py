@@ -56,6 +56,23 @@ class Reasons:
         return np.asarray(worth_R.numpy())
 
 
+def credit(
+    player: str, added_R: np.ndarray, to_R: np.ndarray, players: list[str], shares_RP: np.ndarray, has_RP: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Credit a player, known or new to the game, with what is added to the scores of the rows `to_R` (bool [R]).
+
+    Returns the players, their shares and who of them each row has, all three anew.
+    """
+    if player not in players:
+        players = [*players, player]
+        shares_RP, has_RP = (np.pad(values, ((0, 0), (0, 1))) for values in (shares_RP, has_RP))
+    column = players.index(player)
+    shares_RP, has_RP = shares_RP.copy(), has_RP.copy()
+    shares_RP[to_R, column] += added_R[to_R]
+    has_RP[:, column] |= to_R
+    return players, shares_RP, has_RP
+
+
 def shapley_weights(players: int) -> np.ndarray:
     """Return the matrix [players, 2^players] that maps coalition worths to Shapley values.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,11 +10,10 @@ from crossweave.alignment.model import AlignmentModel
 
 
 @torch.inference_mode()
-def user_vectors(model: AlignmentModel, history_ND: Tensor, histories: list[np.ndarray]) -> Tensor:
-    """Return user vectors [U, D]; `histories` hold item indices, `history_ND` the item tower's history vectors.
+def user_vectors(model: AlignmentModel, history_ND: Tensor, histories: Histories) -> Tensor:
+    """Return user vectors [U, D]; `histories` name rows of `history_ND`, the item tower's history vectors.
 
     Only the items that stand in a history go through the tower, each once.
     """
-    flat = Histories.from_lists(histories)
-    wanted_S, index_F = torch.unique(flat.index_F, return_inverse=True)
-    return model.users(history_ND[wanted_S], Histories(index_F, flat.start_B))
+    wanted_S, index_F = torch.unique(histories.index_F, return_inverse=True)
+    return model.users(history_ND[wanted_S], Histories(index_F, histories.start_B))

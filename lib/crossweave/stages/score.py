@@ -25,7 +25,7 @@ from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
-from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons
+from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
 from crossweave.scoring.topk import PAD, TopK, top_k
 from crossweave.scoring.users import user_vectors
 from crossweave.tables.files import digest
@@ -203,8 +203,8 @@ class _Scorer:
         self, user_ids: pa.Array, histories: list[np.ndarray], seen: list[np.ndarray], date: datetime.date
     ) -> pa.RecordBatch:
         """Return recommendation rows, best first for each user in turn."""
-        user_UD = user_vectors(self.model, self.history_ND, histories)
-        addition = self.blend.additions(Histories.from_lists(histories))
+        flat = Histories.from_lists(histories)
+        user_UD = user_vectors(self.model, self.history_ND, flat)
         best = top_k(
             user_UD,
             self.target_ND,
@@ -213,7 +213,7 @@ class _Scorer:
             allowed_N=self.allowed_N,
             masked=seen,
             block_items=self.settings.block_items,
-            addition=addition,
+            addition=self.blend.additions(flat),
         )
         row, place = np.nonzero(best.items_UK != PAD)
         item_R = best.items_UK[row, place]
@@ -245,7 +245,7 @@ class _Scorer:
             if BEHAVIOUR in reasons.players:
                 has_SP.append(batch.known_S.numpy()[:, None])
             has_RP = np.concatenate(has_SP, axis=1)[position]  # a player that is not there has no share to name
-            players = list(reasons.players)
+            players = reasons.players
             if self.blend.members:
                 # A blend is a sum, so its Shapley share is all that the collaborative models added.
                 who, item_R = torch.from_numpy(row[chosen]), torch.from_numpy(best.items_UK[row[chosen], place[chosen]])
@@ -253,12 +253,7 @@ class _Scorer:
                 added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy()
                 known_R = batch.known_S.numpy()[position]
                 for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):
-                    if name not in players:
-                        players.append(name)
-                        shares_RP = np.pad(shares_RP, ((0, 0), (0, 1)))
-                        has_RP = np.pad(has_RP, ((0, 0), (0, 1)))
-                    shares_RP[has_R, players.index(name)] += added_R[has_R]
-                    has_RP[has_R, players.index(name)] = True
+                    players, shares_RP, has_RP = credit(name, added_R, has_R, players, shares_RP, has_RP)
             counts[chosen] = has_RP.sum(1)
             names.append(np.array(players)[np.nonzero(has_RP)[1]])
             values.append(shares_RP[has_RP])

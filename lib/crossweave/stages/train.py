@@ -29,7 +29,7 @@ from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
 from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
-from crossweave.training.plan import TrainingPlan
+from crossweave.training.plan import ListMetric, TrainingPlan
 
 STAGE = "train"
 CODE_VERSION = 2
@@ -174,15 +174,15 @@ def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:
 
 def _plan(context: StageContext, spec: ModelSpec, manifest: Manifest, folder: Path, protocol: str) -> TrainingPlan:
     train_settings = context.settings.train
-    metric, k = train_settings.metric.split("@")
+    metric, k = _watched(context.settings)
     return TrainingPlan(
         tensors=manifest.folder,
         folder=folder,
         progress=context.folder / "training.jsonl",
         spec=spec,
         seed=context.settings.seed,
-        metric_k=int(k),
-        metric=functools.partial(_metric, metric, int(k)),
+        metric_k=k,
+        metric=metric,
         ids_in_validation=protocol == "warm",
         **train_settings.model_dump(exclude={"metric", "start_timeout_seconds"}),
     )
@@ -198,13 +198,13 @@ def _content_map(settings: Settings) -> ContentMapSettings:
 def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
     settings = context.settings
-    metric, k = settings.train.metric.split("@")
+    metric, k = _watched(settings)
     plan = BlendPlan(
         collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
         content_map=_content_map(settings),
         search_map=settings.model.content_map_search,
-        metric=functools.partial(_metric, metric, int(k)),
-        metric_k=int(k),
+        metric=metric,
+        metric_k=k,
         seed=settings.seed,
     )
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
@@ -219,6 +219,12 @@ def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: P
     outcome = fit_blend(plan, model, open_items(manifest), read_interactions(manifest), tick)
     progress.close(len(plan.collaborative) + 1)
     return outcome
+
+
+def _watched(settings: Settings) -> tuple[ListMetric, int]:
+    """Return the validation metric and its K."""
+    name, k = settings.train.metric.split("@")
+    return functools.partial(_metric, name, int(k)), int(k)
 
 
 def _metric(name: str, k: int, recommended_UK: np.ndarray, relevant: list[np.ndarray]) -> np.ndarray:

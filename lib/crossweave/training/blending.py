@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crossweave.alignment import COLLABORATIVE, find
-from crossweave.alignment.blend import Member
+from crossweave.alignment.blend import Blend, Member
 from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.histories import Histories
@@ -62,6 +62,8 @@ def fit_blend(
     tick: Callable[[str], None] = lambda what: None,
 ) -> BlendOutcome:
     """Fit every collaborative model of the plan; raises SettingsError for settings that a model does not have."""
+    if not plan.collaborative:
+        return BlendOutcome([], None, None, 0)
     fits = {name: functools.partial(_fit, name, settings) for name, settings in plan.collaborative.items()}
     fitted: dict[str, Collaborative] = {}
     for name, fit in fits.items():
@@ -124,8 +126,7 @@ class _Users:
 
     @torch.inference_mode()
     def _scores(self, users: np.ndarray) -> tuple[Histories, Tensor]:
-        seen_UN = self.interactions.seen_UN
-        histories = Histories.from_lists([seen_UN.indices[slice(*seen_UN.indptr[u : u + 2])] for u in users])
+        histories = Histories.from_matrix(self.interactions.seen_UN[users])
         user_BD = self.model.users(self.vectors.history_SD, histories)
         return histories, user_BD @ self.vectors.target_SD.T + self.vectors.bias_S
 
@@ -145,14 +146,14 @@ def _weigh(
         for _ in range(ROUNDS if len(fitted) > 1 else 1):
             for name in fitted:
                 tried = [factor * units[name] for factor in FACTORS]
+                others = Blend([Member(o, w, fitted[o]) for o, w in weights.items() if o != name and w > 0])
                 sums = np.zeros(len(tried))
                 for wanted, histories, scores_BN in users.batches():
-                    blocks = {other: member.blocks(histories)(0, items.count) for other, member in fitted.items()}
-                    for other, weight in weights.items():
-                        if other != name:
-                            scores_BN.add_(blocks[other], alpha=weight)
+                    if (add := others.additions(histories)) is not None:
+                        add(scores_BN, 0, items.count)
+                    mine_BN = fitted[name].blocks(histories)(0, items.count)
                     for place, weight in enumerate(tried):
-                        lists = best_unseen(scores_BN + weight * blocks[name], histories, allowed_N, plan.metric_k)
+                        lists = best_unseen(scores_BN + weight * mine_BN, histories, allowed_N, plan.metric_k)
                         sums[place] += float(plan.metric(lists, wanted).sum())
                 weights[name] = tried[int(sums.argmax())]
                 metric = float(sums.max()) / len(users.judged)

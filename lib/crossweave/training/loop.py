@@ -87,6 +87,9 @@ class _Trainer:
         newest = collective.from_first(self.checkpoints.newest())
         self.state = self.checkpoints.restore(newest, self.model, self.optimizer)
         self.resumed_from = self.state.epoch
+        # What an interrupted start wrote after its last checkpoint is purged.
+        log, first = str(plan.folder / "tensorboard"), self.state.epoch + 1
+        self.board = SummaryWriter(log, purge_step=first) if collective.rank == 0 else None
         collective.start_equal(self.model, self.optimizer)
         self.batches = BatchMaker(items, plan)
         largest = max(manifest.shard_rows(rank, plan.ranks) for rank in range(plan.ranks))
@@ -94,7 +97,6 @@ class _Trainer:
 
     def run(self) -> TrainingOutcome:
         plan, state = self.plan, self.state
-        board = self._board() if self.collective.rank == 0 else None
         while state.epoch < plan.max_epochs and state.waited < plan.patience:
             loss, parts = self._epoch(state.epoch)
             state.epoch += 1
@@ -104,19 +106,15 @@ class _Trainer:
                 self._curve(f"loss/{name}", value)
             if state.epoch % plan.validate_every == 0 or state.epoch == plan.max_epochs:
                 entry["metric"] = self._validate()
-            if board is not None:
-                for name in ("loss", *(f"loss/{part}" for part in parts), "validation"):
-                    last = state.curves.get(name, [[0, 0.0]])[-1]
-                    if last[0] == state.epoch:
-                        board.add_scalar(name, last[1], state.epoch)
-                board.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], state.epoch)
-                board.flush()  # before the checkpoint: a restart purges what is too much, it cannot add what is missing
+            if self.board is not None:
+                self.board.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], state.epoch)
+                self.board.flush()  # before the checkpoint: a restart purges what is too much, it adds nothing missing
             if self.collective.rank == 0:
                 self.checkpoints.save(self.model, self.optimizer, state)
                 with plan.progress.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(entry) + "\n")
-        if board is not None:
-            board.close()
+        if self.board is not None:
+            self.board.close()
         if self.collective.rank == 0:
             shutil.copyfile(self.checkpoints.best, plan.folder / ".model.safetensors.new")
             (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
@@ -124,10 +122,6 @@ class _Trainer:
         return TrainingOutcome(
             state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves
         )
-
-    def _board(self) -> SummaryWriter:
-        """Open the TensorBoard log; what an interrupted start wrote after its last checkpoint is purged."""
-        return SummaryWriter(str(self.plan.folder / "tensorboard"), purge_step=self.state.epoch + 1)
 
     def _epoch(self, epoch: int) -> tuple[float, dict[str, float]]:
         """Take every step of an epoch; returns the mean loss and its parts over all ranks."""
@@ -207,3 +201,5 @@ class _Trainer:
 
     def _curve(self, name: str, value: Any) -> None:
         self.state.curves.setdefault(name, []).append([self.state.epoch, float(value)])
+        if self.board is not None:
+            self.board.add_scalar(name, float(value), self.state.epoch)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from torch import Tensor
 
 from crossweave.alignment.collaborative.base import Collaborative
@@ -63,10 +63,12 @@ def search_map(
         before = best
         for variants in _steps(best):
             for variant in variants(best):
-                if any(variant.shares.values()) and _key(variant) not in seen:
+                if not any(variant.shares.values()):
+                    continue
+                if _key(variant) not in seen:
                     seen[_key(variant)] = judge(variant)
                     tick(len(seen))
-                if any(variant.shares.values()) and seen[_key(variant)] > seen[_key(best)]:
+                if seen[_key(variant)] > seen[_key(best)]:
                     best = variant
         if best == before:
             break
@@ -87,9 +89,8 @@ def _steps(start: ContentMapSettings) -> Iterator[Variants]:
 
 
 def _key(settings: ContentMapSettings) -> tuple[float, ...]:
-    total = sum(settings.shares.values())
-    shares = (round(share / total, 6) if total else 0.0 for share in settings.shares.values())
-    return (*shares, settings.sharpness, settings.ridge)
+    shares = settings.normalised(settings.shares).values()
+    return (*(round(share, 6) for share in shares), settings.sharpness, settings.ridge)
 
 
 class _Judge:
@@ -106,40 +107,33 @@ class _Judge:
         k: int,
         rng: np.random.Generator,
     ) -> None:
-        self.metric, self.k, self.count = metric, min(k, len(hidden)), len(kept)
+        self.metric, self.k = metric, min(k, len(hidden))
+        self.count, self.new = len(kept), len(hidden)
         reference_N = np.zeros(items.count, bool)
         reference_N[kept] = True
         chosen = np.concatenate([kept, hidden])
-        self.cosines: Mapping[str, Tensor] = {}
+        self.cosines: dict[str, Tensor] = {}
         for m, (name, vectors) in enumerate(items.vectors.items()):
             unit = centred(vectors[chosen], items.present_NM[chosen, m], reference_N[chosen])
-            self.cosines = {**self.cosines, name: unit[: self.count] @ unit.T}
-        without = seen_UN.copy().tocsc()
-        mask = np.ones(seen_UN.shape[1], np.float32)
-        mask[hidden] = 0.0
-        without = csr_matrix(without.multiply(mask[None, :]).tocsr())
+            self.cosines[name] = unit[: self.count] @ unit.T
+        shown_N = np.ones(items.count, np.float32)
+        shown_N[hidden] = 0.0
+        without = csr_matrix(seen_UN @ diags(shown_N))
         without.eliminate_zeros()
         truth_UC = seen_UN.tocsc()[:, hidden].tocsr()
         users = np.flatnonzero((np.diff(truth_UC.indptr) > 0) & (np.diff(without.indptr) > 0))
         users = np.sort(rng.permutation(users)[:MOST_USERS])
         truth_UC = truth_UC[users]
         self.relevant = np.split(truth_UC.indices, truth_UC.indptr[1:-1])
-        history = without[users]
-        blocks = fit(without).blocks(
-            Histories(
-                torch.from_numpy(history.indices.astype(np.int64)),
-                torch.from_numpy(history.indptr[:-1].astype(np.int64)),
-            )
-        )
+        blocks = fit(without).blocks(Histories.from_matrix(without[users]))
         self.scores_UW = blocks(0, items.count)[:, torch.from_numpy(kept)].contiguous()
 
     def __call__(self, settings: ContentMapSettings) -> float:
-        total = sum(settings.shares.values())
-        cosine = torch.zeros(self.count, next(iter(self.cosines.values())).shape[1])
-        for name, share in settings.shares.items():
+        cosine = torch.zeros(self.count, self.count + self.new)
+        for name, share in settings.normalised(self.cosines).items():
             if share > 0:
-                cosine.add_(self.cosines[name], alpha=share / total)
-        kernel = (settings.sharpness * (cosine - 1.0)).exp_()
+                cosine.add_(self.cosines[name], alpha=share)
+        kernel = settings.sharpened(cosine)
         map_WC = ridge_map(kernel[:, : self.count], kernel[:, self.count :], settings.ridge)
         best = (self.scores_UW @ torch.from_numpy(map_WC)).topk(self.k, dim=1).indices.numpy()
         return float(np.mean(self.metric(best, self.relevant))) if len(self.relevant) else 0.0

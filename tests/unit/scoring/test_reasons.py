@@ -8,7 +8,7 @@ import torch
 
 from crossweave.alignment.model import AlignmentModel, ItemBatch
 from crossweave.alignment.spec import ModelSpec
-from crossweave.scoring.reasons import BEHAVIOUR, MOST_PLAYERS, Reasons, shapley_weights
+from crossweave.scoring.reasons import BEHAVIOUR, MOST_PLAYERS, Reasons, credit, shapley_weights
 
 
 def tiny_model(**changes) -> AlignmentModel:
@@ -87,3 +87,15 @@ def test_more_players_than_exact_sums_allow_are_refused():
     )
     with pytest.raises(ValueError, match="at most"):
         Reasons(tiny_model(modalities=dims, items=1), batch)
+
+
+def test_what_is_added_to_a_score_goes_to_the_named_player_of_the_rows_that_have_it():
+    shares, has = np.array([[1.0], [2.0]], np.float32), np.array([[True], [False]])
+    added, first = np.array([0.5, 0.25], np.float32), np.array([True, False])
+    players, new_shares, new_has = credit(
+        "text", added, ~first, *credit("behaviour", added, first, ["text"], shares, has)
+    )
+    assert players == ["text", "behaviour"]
+    assert new_shares.tolist() == [[1.0, 0.5], [2.25, 0.0]]
+    assert new_has.tolist() == [[True, True], [True, False]]
+    assert shares.tolist() == [[1.0], [2.0]]

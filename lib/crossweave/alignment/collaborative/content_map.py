@@ -7,7 +7,7 @@ Shape letters: W warm items, C new ones, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +28,16 @@ class ContentMapSettings:
     ridge: float = 0.1
     dense_items: int = 20_000  # warm items of one system; above, each new item has its own system
     neighbours: int = 256  # warm items in that system
+
+    def normalised(self, modalities: Iterable[str]) -> dict[str, float]:
+        """Return the shares of these modalities, summing to one; all zero where none has a share."""
+        shares = {name: self.shares.get(name, 1.0) for name in modalities}
+        total = sum(shares.values())
+        return {name: share / total if total else 0.0 for name, share in shares.items()}
+
+    def sharpened(self, cosine: Tensor) -> Tensor:
+        """Return the kernel of mixed cosines; overwrites them."""
+        return cosine.sub_(1.0).mul_(self.sharpness).exp_()
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -56,18 +66,17 @@ class ContentKernel:
     ) -> None:
         """Take the modality vectors [N, dim]; means are those of the reference items (bool [N])."""
         self.settings = settings
-        shares = np.array([settings.shares.get(name, 1.0) for name in vectors])
-        self.shares_M = shares / max(shares.sum(), 1e-12)
-        self.units = [centred(v, present_NM[:, m], reference_N) for m, v in enumerate(vectors.values())]
+        self.shares = settings.normalised(vectors)
+        self.units = {n: centred(v, present_NM[:, m], reference_N) for m, (n, v) in enumerate(vectors.items())}
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> Tensor:
         """Return the kernel float32 [left, right] of items given by index."""
         cosine = torch.zeros(len(left), len(right))
         rows, columns = torch.from_numpy(left), torch.from_numpy(right)
-        for share, unit in zip(self.shares_M, self.units, strict=True):
+        for name, share in self.shares.items():
             if share > 0:
-                cosine.addmm_(unit[rows], unit[columns].T, alpha=float(share))
-        return (self.settings.sharpness * (cosine - 1.0)).exp_()
+                cosine.addmm_(self.units[name][rows], self.units[name][columns].T, alpha=share)
+        return self.settings.sharpened(cosine)
 
 
 def content_map(kernel: ContentKernel, warm_W: np.ndarray, new_C: np.ndarray) -> np.ndarray | csc_matrix:

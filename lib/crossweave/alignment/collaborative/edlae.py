@@ -21,9 +21,6 @@ class Edlae(ItemItem):
     same normal equations on that support (as fsSLIM, Ning & Karypis 2011, §4.2), and B is sparse.
     """
 
-    def __init__(self, weights_NN: np.ndarray | csr_matrix) -> None:
-        super().__init__(weights_NN)
-
     @classmethod
     def fit(
         cls,

@@ -51,14 +51,11 @@ class ItemItem(Collaborative):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Build the model without copying."""
-        model = cls.__new__(cls)
         if "weights" in arrays:
-            ItemItem.__init__(model, np.asarray(arrays["weights"]))
-        else:
-            count = len(arrays["indptr"]) - 1
-            parts = tuple(np.asarray(arrays[name]) for name in ("data", "indices", "indptr"))
-            ItemItem.__init__(model, csr_matrix(parts, shape=(count, count), copy=False))
-        return model
+            return cls(np.asarray(arrays["weights"]))
+        count = len(arrays["indptr"]) - 1
+        parts = tuple(np.asarray(arrays[name]) for name in ("data", "indices", "indptr"))
+        return cls(csr_matrix(parts, shape=(count, count), copy=False))
 
     def _multi_hot(self, histories: Histories) -> csr_matrix:
         index = histories.index_F.numpy()
