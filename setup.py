@@ -21,6 +21,7 @@ RUNTIME = [
     "matplotlib",
     "jinja2",
     "tensorboard",
+    "optuna>=5,<6",  # the search over settings
     "scipy>=1.11",  # sparse matrices of who took what
     "av>=18,<19",  # frames and sound tracks of videos
     "mido>=1.3,<2",  # MIDI files
