@@ -52,5 +52,9 @@ class TryAgainError(CrossweaveError):
     exit_code = 75
 
 
+class TrainingDivergedError(CrossweaveError):
+    """The loss of a training stopped being a finite number."""
+
+
 class ReconciliationError(CrossweaveError):
     """Rows in differ from rows out plus skipped plus quarantined: a bug that must not pass silently."""

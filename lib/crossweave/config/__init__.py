@@ -1,6 +1,6 @@
 """The settings: typed, frozen, and loaded from YAML files and `--set` pairs."""
 
-from crossweave.config.load import load_settings, settings_yaml
+from crossweave.config.load import load_settings, override, settings_yaml
 from crossweave.config.schema import (
     EmbedSettings,
     EncoderSpec,
@@ -10,6 +10,7 @@ from crossweave.config.schema import (
     ModalitySettings,
     ModelSettings,
     ScoreSettings,
+    SearchSettings,
     Settings,
     SplitSettings,
     TensorSettings,
@@ -25,10 +26,12 @@ __all__ = [
     "ModalitySettings",
     "ModelSettings",
     "ScoreSettings",
+    "SearchSettings",
     "Settings",
     "SplitSettings",
     "TensorSettings",
     "TrainSettings",
     "load_settings",
+    "override",
     "settings_yaml",
 ]

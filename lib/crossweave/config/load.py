@@ -36,10 +36,29 @@ def load_settings(files: Sequence[str | Path] = (), pairs: Sequence[str] = ()) -
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise SettingsError(f"the settings refer to something that is not there: {_first_line(error)}") from error
-    try:
-        return Settings.model_validate(plain)
-    except ValidationError as error:
-        raise _explain(error, plain) from error
+    return _validate(plain)
+
+
+def override(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:
+    """Lay `section.key: value` pairs over settings, merged and checked like a settings file.
+
+    Raises SettingsError naming the key, what was expected and near matches.
+    """
+    over = OmegaConf.create(nested(values), flags={"allow_objects": False})
+    merged = _merge(OmegaConf.create(settings.model_dump(mode="json")), over, source)
+    return _validate(OmegaConf.to_container(merged, resolve=False))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `section.key: value` pairs into the mapping of mappings that a settings file holds."""
+    whole: dict[str, Any] = {}
+    for path, value in values.items():
+        *above, name = path.split(".")
+        place = whole
+        for part in above:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return whole
 
 
 def settings_yaml(settings: Settings) -> str:
@@ -82,6 +101,13 @@ def _merge(base: Any, over: Any, source: str) -> DictConfig:
         raise SettingsError(f"{source} does not fit the settings before it: {_first_line(error)}") from error
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _validate(plain: Any) -> Settings:
+    try:
+        return Settings.model_validate(plain)
+    except ValidationError as error:
+        raise _explain(error, plain) from error
 
 
 def _explain(error: ValidationError, plain: Any) -> SettingsError:

@@ -45,6 +45,12 @@ class StageContext:
         """The session; a night with nothing to do never starts one."""
         return open_session(self.settings, "crossweave")
 
+    def part(self, name: str, settings: Settings) -> StageContext:
+        """Return the context of a part of this run with settings and a folder of its own."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return StageContext(settings, self.job, self.run_id, self.date, folder, self.records)
+
     def progress(self, label: str, total: int, unit: str) -> Progress:
         """Start showing the progress of one piece of work."""
         return Progress(label, total, unit)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from crossweave.alignment import COLLABORATIVE, FUSIONS, LOSSES, USER_TOWERS, find
 from crossweave.alignment.blend import FOLDER, save_members
@@ -17,6 +21,8 @@ from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import load_weights
 from crossweave.config import Settings
+from crossweave.config.load import nested
+from crossweave.config.space import check_space, is_whole, settled, trial_settings
 from crossweave.errors import SettingsError
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
 from crossweave.feeding.interactions import read_interactions
@@ -24,12 +30,13 @@ from crossweave.feeding.items import forget_items, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
-from crossweave.tables.files import digest, write_json
+from crossweave.tables.files import digest, write_atomically, write_json
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
 from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
 from crossweave.training.plan import ListMetric, TrainingPlan
+from crossweave.training.search import TRIALS, Axis, Judged, SearchPlan, Trial, best_of, read_trials, search
 
 STAGE = "train"
 CODE_VERSION = 2
@@ -44,6 +51,8 @@ def check_model(settings: Settings) -> None:
     for name in settings.model.collaborative:
         find(COLLABORATIVE, "collaborative model", name)
     _content_map(settings)
+    if settings.search.trials:
+        check_space(settings, check_model)
     if not settings.modalities and not settings.model.item_id:
         raise SettingsError("there is nothing to learn from: no modality, and model.item_id is false")
 
@@ -58,54 +67,20 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     check_model(settings)
     receipts = Receipts(context.workspace)
     tensors = receipts.required("tensors")
-    manifest, spec, fingerprint = _inputs(context)
+    manifest, fingerprint = _inputs(context)
     folder = _folder(context, fingerprint)
     last = receipts.latest(STAGE)
     record.reads = tensors.writes
     if last is not None and is_current(context):
         record.nothing_to_do(last.rows, record.reads, "the model of these tensors and settings is there")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = _plan(context, spec, manifest, folder, tensors.details["protocol"])
-    local = str(context.spark.sparkContext.master).startswith("local")
-    with _show_progress(context, plan):
-        outcome = run_ranks(
-            train, plan, plan.ranks, settings.train.start_timeout_seconds, context.folder / "ranks", loopback=local
-        )
-    blend = _blend(context, manifest, spec, folder)
+    fit = _search if settings.search.trials else _fit
+    fitted = fit(context, manifest, folder, tensors.details["protocol"])
     forget_items(manifest)
-    write_json(
-        folder / "model.json",
-        {
-            "spec": spec.as_json(),
-            "tensors": manifest.folder.name,
-            "metric": settings.train.metric,
-            "best_metric": outcome.best_metric,
-            "best_epoch": outcome.best_epoch,
-            "curves": outcome.curves,
-            FOLDER: save_members(folder, blend.members),
-            "content_map": blend.found.settings.as_json() if blend.found is not None else None,
-        },
-    )
     rows = manifest.rows("sequences")
     record.ledgers = {"sequences": Ledger(rows_in=rows, rows_out=rows)}
-    record.metrics = {
-        f"validation_{settings.train.metric}": outcome.best_metric,
-        "best_epoch": outcome.best_epoch,
-        "epochs": outcome.epochs,
-        "steps": outcome.steps,
-        "resumed_from_epoch": outcome.resumed_from,
-    }
-    record.note = (
-        f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
-        f" of {outcome.epochs}"
-    )
-    if blend.metric is not None:
-        record.metrics[f"validation_{settings.train.metric}_blend"] = blend.metric
-        record.note += f", {blend.metric:.4f} with {', '.join(m.name for m in blend.members) or 'nothing'} blended in"
-    if blend.found is not None:
-        record.metrics["content_map"] = blend.found.metric
-    record.note += f" · {folder}"
+    record.metrics = fitted.figures
+    record.note = f"{fitted.note} · {folder}"
     receipts.publish(
         Receipt(
             STAGE,
@@ -122,7 +97,7 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
 def is_current(context: StageContext) -> bool:
     """Say whether the model of tonight's tensors and settings is there."""
     last = Receipts(context.workspace).latest(STAGE)
-    fingerprint = _inputs(context)[2]
+    fingerprint = _inputs(context)[1]
     return (
         last is not None
         and last.fingerprint == fingerprint
@@ -130,23 +105,149 @@ def is_current(context: StageContext) -> bool:
     )
 
 
-def _inputs(context: StageContext) -> tuple[Manifest, ModelSpec, str]:
-    """Return the tensors, the architecture and the fingerprint of all that decides the model."""
-    settings = context.settings
+def _inputs(context: StageContext) -> tuple[Manifest, str]:
+    """Return the tensors and the fingerprint of all that decides the model."""
     details = Receipts(context.workspace).required("tensors").details
     manifest = load_manifest(context.workspace / "tensors" / details["folder"])
     if manifest is None:
         raise SettingsError("the tensor set of the last tensors stage is gone", "run ./submit.sh tensors")
-    spec = _spec(settings, manifest)
-    facts = {
+    facts = _facts(context.settings, manifest)
+    if context.settings.search.trials:
+        facts["search"] = context.settings.search.model_dump(mode="json")
+    return manifest, digest(facts)
+
+
+def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+    """Return what decides the model of one training."""
+    return {
         "code": CODE_VERSION,
         "tensors": manifest.fingerprint,
-        "model": spec.as_json(),
+        "model": _spec(settings, manifest).as_json(),
         "blend": [settings.model.collaborative, settings.model.content_map, settings.model.content_map_search],
         "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
         "seed": settings.seed,
     }
-    return manifest, spec, digest(facts)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A training's end: what it reached, in figures and in words."""
+
+    metric: float | None  # of the validation; None: a trial that was ended early
+    curve: list[list[float]]
+    figures: dict[str, float]
+    note: str
+
+
+def _fit(
+    context: StageContext,
+    manifest: Manifest,
+    folder: Path,
+    protocol: str,
+    label: str = STAGE,
+    floors: dict[int, float] | None = None,
+) -> _Fitted:
+    """Train one model and blend it; writes its folder, model.json last."""
+    settings = context.settings
+    spec = _spec(settings, manifest)
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = replace(_plan(context, spec, manifest, folder, protocol), floors=floors or {})
+    local = str(context.spark.sparkContext.master).startswith("local")
+    with _show_progress(context, plan, label):
+        outcome = run_ranks(
+            train, plan, plan.ranks, settings.train.start_timeout_seconds, context.folder / "ranks", loopback=local
+        )
+    figures = {
+        f"validation_{settings.train.metric}": outcome.best_metric,
+        "best_epoch": outcome.best_epoch,
+        "epochs": outcome.epochs,
+        "steps": outcome.steps,
+        "resumed_from_epoch": outcome.resumed_from,
+    }
+    curve = outcome.curves.get("validation", [])
+    if outcome.pruned:
+        return _Fitted(None, curve, figures, "")
+    blend = _blend(context, manifest, spec, folder)
+    write_json(
+        folder / "model.json",
+        {
+            "spec": spec.as_json(),
+            "tensors": manifest.folder.name,
+            "metric": settings.train.metric,
+            "best_metric": outcome.best_metric,
+            "best_epoch": outcome.best_epoch,
+            "curves": outcome.curves,
+            FOLDER: save_members(folder, blend.members),
+            "content_map": blend.found.settings.as_json() if blend.found is not None else None,
+        },
+    )
+    note = (
+        f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
+        f" of {outcome.epochs}"
+    )
+    metric = outcome.best_metric
+    if blend.metric is not None:
+        figures[f"validation_{settings.train.metric}_blend"] = blend.metric
+        note += f", {blend.metric:.4f} with {', '.join(m.name for m in blend.members) or 'nothing'} blended in"
+        # Under the cold protocol the blend is weighed on warm items, the neural model judged by content alone.
+        metric = blend.metric if protocol == "warm" else metric
+    if blend.found is not None:
+        figures["content_map"] = blend.found.metric
+    return _Fitted(metric, curve, figures, note)
+
+
+def _search(context: StageContext, manifest: Manifest, folder: Path, protocol: str) -> _Fitted:
+    """Train with several settings and keep the best model, its settings in best.yaml beside it."""
+    settings = context.settings
+    if not any(len(wanted) for wanted in read_interactions(manifest).held_out):
+        raise SettingsError("a search needs validation rows to choose by", "see split.valid_fraction")
+    plan = _search_plan(settings, context.workspace / "models", _facts(settings, manifest))
+
+    def place(number: int, parameters: dict[str, Any]) -> Path:
+        facts = _facts(trial_settings(settings, parameters), manifest)
+        return plan.folder / f"trial-{number:04d}-{digest(facts)[:8]}"
+
+    def try_out(number: int, parameters: dict[str, Any], floors: dict[int, float]) -> Judged:
+        own = context.part(f"trial-{number:04d}", trial_settings(settings, parameters))
+        fitted = _fit(own, manifest, place(number, parameters), protocol, f"trial {number + 1}", floors)
+        return Judged(fitted.metric, fitted.curve, fitted.figures)
+
+    def tidy(trials: Sequence[Trial]) -> None:
+        best = best_of(trials)
+        kept = {place(best.number, best.parameters)} if best else set()
+        for old in set(plan.folder.glob("trial-*")) - kept:
+            shutil.rmtree(old)
+
+    best = search(plan, try_out, tidy)
+    chosen, source = settled(settings, best.parameters), place(best.number, best.parameters)
+    if trial_settings(settings, best.parameters) == chosen and (source / "model.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        copying = folder.with_name(f".{folder.name}.new")
+        shutil.copytree(source, copying, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
+        copying.replace(folder)
+        figures, note = dict(best.figures), f"validation {settings.train.metric} {best.metric:.4f}"
+    else:  # its budget was smaller than a training's
+        fitted = _fit(context.part("best", chosen), manifest, folder, protocol)
+        figures, note = fitted.figures, fitted.note
+    write_atomically(folder / "best.yaml", yaml.safe_dump(nested(best.parameters), sort_keys=False))
+    trials = read_trials(plan.folder)
+    shutil.copyfile(plan.folder / TRIALS, context.folder / TRIALS)
+    for state in ("complete", "pruned", "failed"):
+        figures[f"trials_{state}"] = sum(trial.state == state for trial in trials)
+    told = ", ".join(f"{path}={value}" for path, value in best.parameters.items())
+    note += f" by trial {best.number + 1} of {len(trials)}, {told} · {folder / 'best.yaml'} · {plan.folder / TRIALS}"
+    return _Fitted(best.metric, best.curve, figures, note)
+
+
+def _search_plan(settings: Settings, models: Path, facts: dict[str, Any]) -> SearchPlan:
+    """Return the search; its folder does not depend on the number of trials, so that more of them go on with it."""
+    chosen = settings.search
+    axes = {
+        path: Axis(**span.model_dump(exclude_none=True), whole=is_whole(settings, path, span))
+        for path, span in chosen.space.items()
+    }
+    name = digest([facts, chosen.model_dump(mode="json", exclude={"trials"})])[:16]
+    return SearchPlan(axes, chosen.trials, chosen.sampler, chosen.prune, settings.seed, models / f"search-{name}")
 
 
 def _folder(context: StageContext, fingerprint: str) -> Path:
@@ -233,9 +334,9 @@ def _metric(name: str, k: int, recommended_UK: np.ndarray, relevant: list[np.nda
 
 
 @contextmanager
-def _show_progress(context: StageContext, plan: TrainingPlan) -> Iterator[None]:
+def _show_progress(context: StageContext, plan: TrainingPlan, label: str) -> Iterator[None]:
     """Follow the lines that rank 0 writes, one an epoch."""
-    progress = context.progress("train", plan.max_epochs, "epochs")
+    progress = context.progress(label, plan.max_epochs, "epochs")
     done = threading.Event()
     epochs = 0
 

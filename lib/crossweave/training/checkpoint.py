@@ -40,7 +40,7 @@ class Checkpoints:
         tensors = {MODEL + key: value.contiguous() for key, value in model.state_dict().items()}
         tensors |= _flatten(optimizer)
         _save_tensors(tensors, self._folder / f"{name}.safetensors")
-        _save_text(json.dumps(asdict(state)), self._folder / f"{name}.json")
+        save_text(json.dumps(asdict(state)), self._folder / f"{name}.json")
         for old in self._finished()[: -self._keep]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -102,7 +102,8 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
     temporary.replace(path)
 
 
-def _save_text(text: str, path: Path) -> None:
+def save_text(text: str, path: Path) -> None:
+    """Write a text file that is there as a whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)

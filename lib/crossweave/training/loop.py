@@ -13,7 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from crossweave.alignment.model import AlignmentModel
-from crossweave.errors import CrossweaveError
+from crossweave.errors import TrainingDivergedError
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.feeding.sequences import read_epoch
@@ -26,10 +26,6 @@ from crossweave.training.validation import validate
 MASKED_SCORE = -1e4  # finite, and within half precision: an infinite one times zero positives is not a number
 
 
-class TrainingDivergedError(CrossweaveError):
-    """The loss stopped being a finite number."""
-
-
 @dataclass(frozen=True)
 class TrainingOutcome:
     """What a training ended with."""
@@ -40,6 +36,7 @@ class TrainingOutcome:
     steps: int
     resumed_from: int  # epochs that an earlier, interrupted start had finished
     curves: dict[str, list[list[float]]]
+    pruned: bool = False  # it ended below the floor of an epoch
 
 
 def train(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
@@ -97,7 +94,7 @@ class _Trainer:
 
     def run(self) -> TrainingOutcome:
         plan, state = self.plan, self.state
-        while state.epoch < plan.max_epochs and state.waited < plan.patience:
+        while state.epoch < plan.max_epochs and state.waited < plan.patience and not self._pruned:
             loss, parts = self._epoch(state.epoch)
             state.epoch += 1
             entry = {"epoch": state.epoch, "loss": loss, **parts}
@@ -120,8 +117,14 @@ class _Trainer:
             (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
         self.collective.wait()
         return TrainingOutcome(
-            state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves
+            state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves, self._pruned
         )
+
+    @property
+    def _pruned(self) -> bool:
+        """Whether a trial of a search is worse by now than it may be; the state knows, so a resumed one does."""
+        plan, state = self.plan, self.state
+        return state.epoch < plan.max_epochs and state.best_metric < plan.floors.get(state.epoch, -math.inf)
 
     def _epoch(self, epoch: int) -> tuple[float, dict[str, float]]:
         """Take every step of an epoch; returns the mean loss and its parts over all ranks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class TrainingPlan:
     metric_k: int
     metric: ListMetric
     ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by
+    floors: dict[int, float] = field(default_factory=dict)  # epoch -> validation metric below which a trial ends
 
     def step_seed(self, epoch: int, step: int, rank: int) -> int:
         """Return the seed of one step on one rank; a resumed run draws the same numbers."""

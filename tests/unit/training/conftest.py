@@ -28,7 +28,8 @@ def training_plan(night: Night, tmp_path: Path) -> MakePlan:
         files = [Path(words[i + 1]) for i, word in enumerate(words) if word == "--conf"]
         given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         context = plan_context(load_settings(files, given), datetime.date(2026, 1, 2))
-        manifest, spec, _ = stage._inputs(context)
+        manifest, _ = stage._inputs(context)
+        spec = stage._spec(context.settings, manifest)
         return replace(stage._plan(context, spec, manifest, tmp_path, "warm"), progress=tmp_path / "progress.jsonl")
 
     return make
