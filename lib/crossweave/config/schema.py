@@ -232,8 +232,18 @@ class SearchSettings(Section):
     @field_validator("space", mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        """Take `{train: {learning_rate: …}}`, which is what --set makes, for `train.learning_rate: …`; null: not."""
-        return dict(_ranges("", value)) if isinstance(value, dict) else value
+        """Take `{train: {learning_rate: …}}`, which is what --set makes, for `train.learning_rate: …`.
+
+        It is laid over what a file wrote with dots; null takes the entry out.
+        """
+        if not isinstance(value, dict):
+            return value
+        flat: dict[str, Any] = {}
+        for path, entry in _ranges("", value):
+            before = flat.pop(path, None)
+            if entry is not None:
+                flat[path] = before | entry if isinstance(before, dict) and isinstance(entry, dict) else entry
+        return flat
 
     @model_validator(mode="after")
     def _has_something_to_search(self) -> SearchSettings:
@@ -246,7 +256,7 @@ def _ranges(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, entry in value.items():
         if isinstance(entry, dict) and entry and not entry.keys() & SearchRange.model_fields.keys():
             yield from _ranges(f"{prefix}{name}.", entry)
-        elif entry is not None:
+        else:
             yield f"{prefix}{name}", entry
 
 

@@ -122,7 +122,7 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     return {
         "code": CODE_VERSION,
         "tensors": manifest.fingerprint,
-        "model": _spec(settings, manifest).as_json(),
+        "model": model_spec(settings, manifest).as_json(),
         "blend": [settings.model.collaborative, settings.model.content_map, settings.model.content_map_search],
         "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
         "seed": settings.seed,
@@ -149,9 +149,9 @@ def _fit(
 ) -> _Fitted:
     """Train one model and blend it; writes its folder, model.json last."""
     settings = context.settings
-    spec = _spec(settings, manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = replace(_plan(context, spec, manifest, folder, protocol), floors=floors or {})
+    plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
+    plan = replace(plan, floors=floors or {})
     local = str(context.spark.sparkContext.master).startswith("local")
     with _show_progress(context, plan, label):
         outcome = run_ranks(
@@ -167,11 +167,11 @@ def _fit(
     curve = outcome.curves.get("validation", [])
     if outcome.pruned:
         return _Fitted(None, curve, figures, "")
-    blend = _blend(context, manifest, spec, folder)
+    blend = _blend(context, manifest, plan.spec, folder)
     write_json(
         folder / "model.json",
         {
-            "spec": spec.as_json(),
+            "spec": plan.spec.as_json(),
             "tensors": manifest.folder.name,
             "metric": settings.train.metric,
             "best_metric": outcome.best_metric,
@@ -254,7 +254,8 @@ def _folder(context: StageContext, fingerprint: str) -> Path:
     return context.workspace / "models" / fingerprint[:16]
 
 
-def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:
+def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
+    """Return the architecture that the settings ask for on these tensors."""
     model = settings.model
     return ModelSpec(
         modalities=manifest.modalities,
@@ -273,19 +274,32 @@ def _spec(settings: Settings, manifest: Manifest) -> ModelSpec:
     )
 
 
-def _plan(context: StageContext, spec: ModelSpec, manifest: Manifest, folder: Path, protocol: str) -> TrainingPlan:
-    train_settings = context.settings.train
-    metric, k = _watched(context.settings)
+def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress: Path, protocol: str) -> TrainingPlan:
+    """Return what the ranks are told; `progress` is the file of their lines."""
+    metric, k = _watched(settings)
     return TrainingPlan(
         tensors=manifest.folder,
         folder=folder,
-        progress=context.folder / "training.jsonl",
-        spec=spec,
-        seed=context.settings.seed,
+        progress=progress,
+        spec=model_spec(settings, manifest),
+        seed=settings.seed,
         metric_k=k,
         metric=metric,
         ids_in_validation=protocol == "warm",
-        **train_settings.model_dump(exclude={"metric", "start_timeout_seconds"}),
+        **settings.train.model_dump(exclude={"metric", "start_timeout_seconds"}),
+    )
+
+
+def blend_plan(settings: Settings) -> BlendPlan:
+    """Return what the closed-form side is told."""
+    metric, k = _watched(settings)
+    return BlendPlan(
+        collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
+        content_map=_content_map(settings),
+        search_map=settings.model.content_map_search,
+        metric=metric,
+        metric_k=k,
+        seed=settings.seed,
     )
 
 
@@ -298,16 +312,7 @@ def _content_map(settings: Settings) -> ContentMapSettings:
 
 def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
-    settings = context.settings
-    metric, k = _watched(settings)
-    plan = BlendPlan(
-        collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
-        content_map=_content_map(settings),
-        search_map=settings.model.content_map_search,
-        metric=metric,
-        metric_k=k,
-        seed=settings.seed,
-    )
+    plan = blend_plan(context.settings)
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
     done = 0
 

@@ -39,9 +39,10 @@ class TrainingOutcome:
     pruned: bool = False  # it ended below the floor of an epoch
 
 
-def train(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
+def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None = None) -> TrainingOutcome:
     """Train until the validation metric stops rising; every rank takes the same steps.
 
+    `items` stand in for those of the tensor set, for an experiment with other content.
     Leaves the best weights in the model's folder. Raises TrainingDivergedError for a loss that is not finite.
     """
     torch.set_num_threads(plan.threads)
@@ -51,7 +52,7 @@ def train(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
         manifest.verify()
         open_items(manifest)
     collective.wait()
-    return _Trainer(plan, collective, manifest, open_items(manifest)).run()
+    return _Trainer(plan, collective, manifest, items or open_items(manifest)).run()
 
 
 def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[str, Any]]:

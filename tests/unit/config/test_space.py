@@ -27,12 +27,11 @@ def test_a_file_may_write_a_path_with_dots_and_a_pair_adds_to_it_or_takes_it_out
         "search: {space: {train.learning_rate: {low: 1e-3, high: 1e-2, log: true}, model.dim: {choices: [64, 128]}}}",
         encoding="utf-8",
     )
-    loaded = load_settings([file], ["search.space.model.dim=null", "search.space.train.clip_norm={low: 1, high: 5}"])
-    assert list(loaded.search.space) == ["train.learning_rate", "train.clip_norm"]
-    assert (loaded.search.space["train.learning_rate"].low, loaded.search.space["train.learning_rate"].log) == (
-        0.001,
-        True,
-    )
+    pairs = ["model.dim=null", "train.clip_norm={low: 1, high: 5}", "train.learning_rate.high=0.1"]
+    loaded = load_settings([file], [f"search.space.{pair}" for pair in pairs])
+    assert set(loaded.search.space) == {"train.learning_rate", "train.clip_norm"}
+    rate = loaded.search.space["train.learning_rate"]
+    assert (rate.low, rate.high, rate.log) == (0.001, 0.1, True)
     check_space(loaded)
 
 

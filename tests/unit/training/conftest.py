@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ def training_plan(night: Night, tmp_path: Path) -> MakePlan:
         given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         context = plan_context(load_settings(files, given), datetime.date(2026, 1, 2))
         manifest, _ = stage._inputs(context)
-        spec = stage._spec(context.settings, manifest)
-        return replace(stage._plan(context, spec, manifest, tmp_path, "warm"), progress=tmp_path / "progress.jsonl")
+        return stage.training_plan(context.settings, manifest, tmp_path, tmp_path / "progress.jsonl", "warm")
 
     return make
