@@ -30,6 +30,7 @@ LOSSES: dict[str, str] = {
     "infonce": "crossweave.alignment.losses.infonce:InfoNCE",
     "linear": "crossweave.alignment.losses.linear:Linear",
     "mmd": "crossweave.alignment.losses.matching:Mmd",
+    "rating": "crossweave.alignment.losses.rating:Rating",
     "reconstruction": "crossweave.alignment.losses.reconstruction:Reconstruction",
     "sampled_softmax": "crossweave.alignment.losses.sampled_softmax:SampledSoftmax",
 }

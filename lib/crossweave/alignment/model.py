@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.losses.base import AlignmentLoss, Choices
 from crossweave.alignment.spec import ModelSpec
 
 
@@ -123,9 +123,7 @@ class AlignmentModel(nn.Module):
         """Return user vectors [B, D]; `histories` name rows of `history_SD`."""
         return self.user_tower(history_SD, histories)
 
-    def loss(
-        self, items: ItemVectors, aligned_A: Tensor, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, items: ItemVectors, aligned_A: Tensor, choices: Choices) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all losses, and each by its name.
 
         `aligned_A` picks the rows of `items` that the alignment losses look at.
@@ -135,7 +133,7 @@ class AlignmentModel(nn.Module):
             if isinstance(loss, AlignmentLoss):
                 parts[name] = loss(items.tokens_SMD[aligned_A], items.present_SM[aligned_A])
             else:
-                parts[name] = loss(scores_BC, positives_BC, log_inclusion_C)
+                parts[name] = loss(choices)
         total = torch.stack([self.spec.losses[name] * part for name, part in parts.items()]).sum()
         return total, parts
 

@@ -170,6 +170,9 @@ class TrainSettings(Section):
     clip_norm: Annotated[float, Field(gt=0.0)]
     compression: Literal["none", "fp16"]
     negatives: Annotated[int, Field(ge=0)]
+    negative_power: Fraction
+    item_balance: Fraction
+    weight_by: Literal["none", "weight"]
     alignment_items: Annotated[int, Field(ge=2)]
     history_keep: tuple[Fraction, Fraction]
     history_limit: Positive

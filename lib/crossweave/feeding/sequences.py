@@ -20,6 +20,7 @@ class SequenceRows:
     """Some rows of the sequence tensors."""
 
     items: list[np.ndarray]  # int32, oldest first
+    weights: list[np.ndarray]  # float32, of each interaction
     held_out: list[np.ndarray]  # int32, validation items; empty in most rows of a long history
 
     def __len__(self) -> int:
@@ -27,7 +28,11 @@ class SequenceRows:
 
     def take(self, rows: np.ndarray) -> SequenceRows:
         """Return the named rows, in that order."""
-        return SequenceRows([self.items[r] for r in rows], [self.held_out[r] for r in rows])
+        columns = ([column[r] for r in rows] for column in (self.items, self.weights, self.held_out))
+        return SequenceRows(*columns)
+
+    def __add__(self, other: SequenceRows) -> SequenceRows:
+        return SequenceRows(self.items + other.items, self.weights + other.weights, self.held_out + other.held_out)
 
 
 def read_epoch(
@@ -40,11 +45,11 @@ def read_epoch(
     if manifest.shard_rows(shard, shards) == 0:
         shard, shards = 0, 1  # fewer row groups than ranks: this rank repeats others' rows rather than none
     rng = np.random.default_rng(seed)
-    pool = SequenceRows([], [])
+    pool = SequenceRows([], [], [])
     given = 0
     while given < steps:
         for group in _rows(manifest, shard, shards, int(rng.integers(2**31))):
-            pool = SequenceRows(pool.items + group.items, pool.held_out + group.held_out)
+            pool += group
             order = rng.permutation(len(pool))
             # One batch's worth stays behind, to be mixed with the next row group.
             while len(order) >= 2 * batch and given < steps:
@@ -65,5 +70,7 @@ def read_all(manifest: Manifest, shard: int, shards: int) -> Iterator[SequenceRo
 def _rows(manifest: Manifest, shard: int, shards: int, seed: int | None) -> Iterator[SequenceRows]:
     for group in read_row_groups(manifest, "sequences", shard, shards, seed):
         yield SequenceRows(
-            bytes_to_arrays(group["items"], SEQUENCE_FIELDS["items"]), bytes_to_arrays(group["held_out"], HELD_OUT)
+            bytes_to_arrays(group["items"], SEQUENCE_FIELDS["items"]),
+            bytes_to_arrays(group["weights"], SEQUENCE_FIELDS["weights"]),
+            bytes_to_arrays(group["held_out"], HELD_OUT),
         )

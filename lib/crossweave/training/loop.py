@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from crossweave.alignment.losses.base import Choices
 from crossweave.alignment.model import AlignmentModel
 from crossweave.errors import TrainingDivergedError
 from crossweave.feeding.items import ItemTensors, open_items
@@ -21,6 +22,7 @@ from crossweave.training.batches import BatchMaker, StepBatch
 from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import Collective
 from crossweave.training.plan import TrainingPlan
+from crossweave.training.sample_weights import WeightScale, weight_scale
 from crossweave.training.validation import validate
 
 MASKED_SCORE = -1e4  # finite, and within half precision: an infinite one times zero positives is not a number
@@ -89,7 +91,8 @@ class _Trainer:
         log, first = str(plan.folder / "tensorboard"), self.state.epoch + 1
         self.board = SummaryWriter(log, purge_step=first) if collective.rank == 0 else None
         collective.start_equal(self.model, self.optimizer)
-        self.batches = BatchMaker(items, plan)
+        scale = weight_scale(manifest, collective) if plan.reads_weights else WeightScale()
+        self.batches = BatchMaker(items, plan, scale)
         largest = max(manifest.shard_rows(rank, plan.ranks) for rank in range(plan.ranks))
         self.steps_per_epoch = max(1, math.ceil(largest / plan.batch_users))
 
@@ -155,7 +158,16 @@ class _Trainer:
         ]
         # What a user has is masked when ranking; as negatives these items would push their like away.
         scores_BC = torch.cat(parts_BC).index_put(batch.shown, torch.tensor(MASKED_SCORE))
-        loss, parts = model.loss(items, batch.aligned_A, scores_BC, batch.positives_BC, batch.log_inclusion_C)
+        choices = Choices(
+            scores_BC,
+            batch.positives_BC,
+            batch.log_inclusion_C,
+            batch.taken,
+            batch.rating_T,
+            user_BD,
+            items.target_SD[batch.candidates_C],
+        )
+        loss, parts = model.loss(items, batch.aligned_A, choices)
         # The mean over ranks, so that all of them see a loss that is not finite in the same step.
         values = np.array([loss.item(), *[part.item() for part in parts.values()]])
         means = self.collective.sum(values, "loss") / self.collective.size

@@ -37,6 +37,9 @@ class TrainingPlan:
     clip_norm: float
     compression: str  # of gradients between the ranks: none or fp16
     negatives: int
+    negative_power: float  # of popularity, in drawing negatives
+    item_balance: float  # a positive counts popularity to minus this power
+    weight_by: str  # what else a positive counts: none, or its interaction's weight
     alignment_items: int
     history_keep: tuple[float, float]
     history_limit: int
@@ -45,6 +48,11 @@ class TrainingPlan:
     metric: ListMetric
     ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by
     floors: dict[int, float] = field(default_factory=dict)  # epoch -> validation metric below which a trial ends
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether anything asks how the weights of interactions are spread."""
+        return self.weight_by == "weight" or "rating" in self.spec.losses
 
     def step_seed(self, epoch: int, step: int, rank: int) -> int:
         """Return the seed of one step on one rank; a resumed run draws the same numbers."""

@@ -13,7 +13,7 @@ from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
 
 COMBINATIONS = [
-    ("concat", "mean", {"bpr": 1.0, "linear": 0.1, "coral": 0.1}),
+    ("concat", "mean", {"bpr": 1.0, "rating": 0.1, "linear": 0.1, "coral": 0.1}),
     ("gated", "gru", {"click": 1.0, "adversarial": 0.05, "mmd": 0.1}),
     ("transformer", "causal_transformer", {"sampled_softmax": 1.0, "reconstruction": 0.1}),
     ("bilinear", "lstm", {"sampled_softmax": 1.0, "bpr": 0.2, "infonce": 0.1}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -29,13 +30,24 @@ def in_company(present_BM: Tensor) -> Tensor:
     return present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What a behaviour loss sees of a step: B users, C candidates, T pairs of a user and a candidate it took."""
+
+    scores_BC: Tensor  # float32; −10,000 where the user has the item already
+    positives_BC: Tensor  # float32; what a taken candidate counts (1, or its sample weight > 0); 0 where not taken
+    log_inclusion_C: Tensor  # float32; log-probability that the candidate is in this step's set (0: always)
+    taken: tuple[Tensor, Tensor]  # int64 [T] users, int64 [T] candidates
+    rating_T: Tensor  # float32; the interaction's weight, standardised over all of training (0: the mean)
+    user_BD: Tensor
+    item_CD: Tensor
+
+
 class BehaviourLoss(Loss):
     """Draws users to the items they took."""
 
-    @abc.abstractmethod
-    def forward(self, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor) -> Tensor:
-        """Return a scalar from scores of B users and C candidates.
+    ranks = True  # it alone teaches the scores to rank; an extra task such as ratings does not
 
-        `positives_BC` is 1 where the user took the candidate; `log_inclusion_C` is the log-probability with which
-        each candidate came into this batch's candidate set (0: it is always there).
-        """
+    @abc.abstractmethod
+    def forward(self, choices: Choices) -> Tensor:
+        """Return a scalar; users without targets add nothing to it."""

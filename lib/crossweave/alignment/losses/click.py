@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossweave.alignment.losses.base import BehaviourLoss
+from crossweave.alignment.losses.base import BehaviourLoss, Choices
 
 
 class Click(BehaviourLoss):
@@ -21,12 +21,13 @@ class Click(BehaviourLoss):
         self.scale = nn.Parameter(torch.ones(()))
         self.shift = nn.Parameter(torch.zeros(()))
 
-    def forward(self, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor) -> Tensor:
+    def forward(self, choices: Choices) -> Tensor:
         """Return the mean over users with targets; the others add nothing."""
-        taken_BC = positives_BC.clamp(max=1.0)
+        taken_BC = choices.positives_BC
         has_B = taken_BC.any(dim=1)
-        logits_BC = self.scale * scores_BC.clamp(min=-50.0) + self.shift  # masked scores are −10,000: no logit is that
-        other_BC = (1.0 - taken_BC) * (-log_inclusion_C).exp()
+        scores_BC = choices.scores_BC.clamp(min=-50.0)  # masked ones are −10,000: no logit is that
+        logits_BC = self.scale * scores_BC + self.shift
+        other_BC = (taken_BC == 0) * (-choices.log_inclusion_C).exp()
         loss = _balanced(F.softplus(-logits_BC), taken_BC) + _balanced(F.softplus(logits_BC), other_BC)
         return (loss * has_B).sum() / has_B.sum().clamp(min=1)
 

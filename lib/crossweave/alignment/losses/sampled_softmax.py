@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossweave.alignment.losses.base import BehaviourLoss
+from crossweave.alignment.losses.base import BehaviourLoss, Choices
 
 
 class SampledSoftmax(BehaviourLoss):
@@ -16,9 +16,10 @@ class SampledSoftmax(BehaviourLoss):
     A user's targets weigh 1/√(their number) each: long histories count more, yet do not drown the others.
     """
 
-    def forward(self, scores_BC: Tensor, positives_BC: Tensor, log_inclusion_C: Tensor) -> Tensor:
+    def forward(self, choices: Choices) -> Tensor:
         """Return the mean over users; users without targets add nothing."""
-        log_likelihood_BC = F.log_softmax(scores_BC - log_inclusion_C, dim=1)
+        positives_BC = choices.positives_BC
+        log_likelihood_BC = F.log_softmax(choices.scores_BC - choices.log_inclusion_C, dim=1)
         count_B1 = positives_BC.sum(dim=1, keepdim=True).clamp(min=1.0)
         per_user_B = -(log_likelihood_BC * positives_BC / count_B1.sqrt()).sum(dim=1)
         return per_user_B.mean() / count_B1.sqrt().mean()
