@@ -16,7 +16,8 @@ from crossweave.alignment.histories import Histories
 from crossweave.feeding.items import ItemTensors
 from crossweave.training.plan import ListMetric
 
-HIDDEN = 0.15  # share of the warm items
+HIDDEN = 0.15  # share of the warm items in one sample
+SAMPLES = 3  # disjoint samples of hidden items; on one alone, chance decides between settings a hundredth apart
 MOST_ITEMS = 4096  # warm items of a search: a system of that size is solved in half a second
 MOST_USERS = 4096
 FEWEST_ITEMS = 40  # below this many warm items a search would choose by chance
@@ -47,16 +48,19 @@ def search_map(
 ) -> FoundMap | None:
     """Walk along one setting at a time, keeping what ranks hidden items better; None where there are too few items.
 
-    Users are the ones with a hidden item; the candidates are the hidden items alone.
+    Users are the ones with a hidden item; the candidates are the hidden items alone. A setting's worth is its mean over
+    the samples of hidden items.
     """
     rng = np.random.default_rng(seed)
     warm = np.flatnonzero(items.popularity_N > 0)
     if len(warm) < FEWEST_ITEMS or not items.vectors:
         return None
-    warm = np.sort(rng.permutation(warm)[:MOST_ITEMS])
-    hidden = np.sort(rng.permutation(warm)[: max(1, round(HIDDEN * len(warm)))])
-    kept = np.setdiff1d(warm, hidden)
-    judge = _Judge(items, seen_UN, kept, hidden, fit, metric, k, rng)
+    warm = rng.permutation(warm)[:MOST_ITEMS]
+    size = max(1, round(HIDDEN * len(warm)))
+    samples = [np.sort(warm[start * size : (start + 1) * size]) for start in range(SAMPLES)]
+    kept = [np.setdiff1d(warm, hidden) for hidden in samples]
+    judges = [_Judge(items, seen_UN, *parts, fit, metric, k, rng) for parts in zip(kept, samples, strict=True)]
+    judge = lambda settings: float(np.mean([one(settings) for one in judges]))  # noqa: E731
     best = replace(start, shares={name: start.shares.get(name, 1.0) for name in items.vectors})
     seen = {_key(best): judge(best)}
     for _ in range(ROUNDS):

@@ -70,12 +70,16 @@ class TestEveryModel:
         np.testing.assert_allclose(after[:, :11], before[:, :11], rtol=1e-6)
 
 
-def test_edlae_is_the_minimum_of_its_objective() -> None:
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_edlae_is_the_minimum_of_its_objective(balance: float) -> None:
     """Each column is the ridge regression of an item on all others, solved here by least squares."""
     seen = checkerboard()
     dense = seen.toarray().astype(np.float64)[:, :11]
-    weights = Edlae.fit(seen, dropout=0.33, l2=2.0).weights_NN
-    count = dense.sum(axis=0)
+    weights = Edlae.fit(seen, dropout=0.33, l2=2.0, user_balance=balance).weights_NN
+    length = dense.sum(axis=1)
+    weight = length**-balance * length.sum() / (length ** (1 - balance)).sum()
+    dense *= np.sqrt(weight)[:, None]  # a row's square counts so much
+    count = (dense**2).sum(axis=0)
     ridge = 0.33 / 0.67 * count + 2.0 * count.mean()
     for item in range(11):
         others = np.delete(np.arange(11), item)

@@ -233,7 +233,8 @@ def test_the_pretrained_overlay_changes_two_encoders_of_movies_and_keeps_the_oth
     settings = load_settings(files, ["weights.root=/weights"])
     assert {name: modality.encoder for name, modality in settings.modalities.items()} == {
         "text": "minilm",
-        "people": "names",
+        "director": "directors",
+        "cast": "actors",
         "tags": "labels",
         "image": "mobilenet",
         "year": "years",

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 
 from crossweave.alignment.collaborative.item_item import ItemItem
 
@@ -14,10 +14,12 @@ SOLVED_AT_ONCE = 64
 
 
 class Edlae(ItemItem):
-    """argmin over B, diag(B) = 0, of ‖X − XB‖² + tr Bᵀ(Λ)B with Λ = p/(1−p) diag(XᵀX) + λI (Steck 2020, eq. 9).
+    """argmin over B, diag(B) = 0, of ‖W(X − XB)‖² + tr BᵀΛB with Λ = p/(1−p) diag(XᵀW²X) + λI (Steck 2020, eq. 9).
 
-    With P = (XᵀX + Λ)⁻¹ it is B = I − P / diag(P). λ = `l2` × the mean number of interactions of an item. Above
-    `dense_items` each column is fitted on the `neighbours` items it shares most users with (by cosine) instead: the
+    With P = (XᵀW²X + Λ)⁻¹ it is B = I − P / diag(P). λ = `l2` × the mean weight of an item's column. W² weighs users by
+    (length of the history)^−`user_balance`, scaled so that all interactions together weigh what they did: a history of
+    n items fills n² cells of XᵀX, so that without it the longest histories decide. Above `dense_items` each column is
+    fitted on the `neighbours` items it shares most users with (by cosine) instead: the
     same normal equations on that support (as fsSLIM, Ning & Karypis 2011, §4.2), and B is sparse.
     """
 
@@ -27,17 +29,18 @@ class Edlae(ItemItem):
         seen_UN: csr_matrix,
         dropout: float = 0.33,
         l2: float = 2.0,
+        user_balance: float = 0.5,
         dense_items: int = 20_000,
         neighbours: int = 256,
     ) -> Self:
         """Solve the normal equations: time N³ and memory 3 × 8 N² bytes dense, N × neighbours³ where sparse."""
-        if not 0.0 <= dropout < 1.0 or l2 <= 0.0:
-            raise TypeError("dropout must be a share in [0, 1) and l2 above 0")
-        count_N = np.asarray(seen_UN.sum(axis=0), np.float64).ravel()
-        warm_W = np.flatnonzero(count_N > 0)
+        if not 0.0 <= dropout < 1.0 or l2 <= 0.0 or not 0.0 <= user_balance <= 1.0:
+            raise TypeError("dropout must be a share in [0, 1), l2 above 0 and user_balance in [0, 1]")
+        warm_W = np.flatnonzero(np.asarray(seen_UN.sum(axis=0)).ravel() > 0)
         warm_UW = seen_UN[:, warm_W]
-        ridge_W = dropout / (1.0 - dropout) * count_N[warm_W] + l2 * count_N[warm_W].mean()
-        gram_WW = (warm_UW.T @ warm_UW).tocsr()
+        gram_WW = (warm_UW.T @ diags(_user_weights(warm_UW, user_balance)) @ warm_UW).tocsr()
+        weight_W = gram_WW.diagonal()
+        ridge_W = dropout / (1.0 - dropout) * weight_W + l2 * weight_W.mean()
         items = seen_UN.shape[1]
         if len(warm_W) <= dense_items:
             weights_NN = np.zeros((items, items), np.float32)
@@ -46,6 +49,13 @@ class Edlae(ItemItem):
         sparse_WW = _local(gram_WW, ridge_W, neighbours).tocoo()
         pairs = warm_W[sparse_WW.row], warm_W[sparse_WW.col]
         return cls(csr_matrix((sparse_WW.data, pairs), shape=(items, items)))
+
+
+def _user_weights(seen_UW: csr_matrix, balance: float) -> np.ndarray:
+    """Return a weight a user, float64; over all interactions their mean is one."""
+    length_U = np.asarray(seen_UW.sum(axis=1), np.float64).ravel()
+    weight_U = np.maximum(length_U, 1.0) ** -balance
+    return weight_U * (length_U.sum() / max(1.0, float(weight_U @ length_U)))
 
 
 def _dense(gram_WW: csr_matrix, ridge_W: np.ndarray) -> np.ndarray:
