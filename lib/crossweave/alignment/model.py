@@ -5,7 +5,7 @@ Shape letters: B batch, D dim of the model, M modalities, S items of one step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.losses.base import AlignmentLoss, Choices
+from crossweave.alignment.losses.base import AlignmentLoss, Choices, Peers
 from crossweave.alignment.spec import ModelSpec
 
 
@@ -32,25 +32,42 @@ class ItemBatch:
 class ItemVectors:
     """What the item tower says about S items."""
 
-    tokens_SMD: Tensor  # unit norm; zero where the modality is missing
+    tokens_SMD: Tensor  # normed as the spec says; zero where the modality is missing
     present_SM: Tensor  # after modality dropout
     target_SD: Tensor  # as a recommendation: score = user · target + bias
     bias_S: Tensor
     history_SD: Tensor  # as part of a history
 
 
-class Projector(nn.Module):
-    """One modality's vectors → tokens of the shared space, unit norm (standardise → MLP → normalise)."""
+class UnitNorm(nn.Module):
+    """Vectors of length 1."""
 
-    def __init__(self, dim_in: int, hidden: int, dim: int) -> None:
+    def forward(self, vectors_SD: Tensor) -> Tensor:
+        """Return the vectors divided by their lengths."""
+        return F.normalize(vectors_SD, dim=1)
+
+
+TOKEN_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "unit": lambda dim: UnitNorm(),
+    "layer": nn.LayerNorm,
+    "none": lambda dim: nn.Identity(),
+}
+
+
+class Projector(nn.Module):
+    """One modality's vectors → tokens of the shared space (standardise → MLP → norm)."""
+
+    def __init__(self, dim_in: int, hidden: int, dim: int, norm: str) -> None:
         super().__init__()
         # A LayerNorm's own scale and shift would repeat the Linear's, and cost a gradient of the size of the input.
         standardise = nn.LayerNorm(dim_in, elementwise_affine=False)
         self.net = nn.Sequential(standardise, nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.norm = TOKEN_NORMS[norm](dim)
 
     def forward(self, vectors_SI: Tensor) -> Tensor:
         """Return tokens [S, D]."""
-        return F.normalize(self.net(vectors_SI), dim=1)
+        tokens_SD: Tensor = self.norm(self.net(vectors_SI))
+        return tokens_SD
 
 
 class AlignmentModel(nn.Module):
@@ -60,7 +77,10 @@ class AlignmentModel(nn.Module):
         super().__init__()
         self.spec = spec
         self.projectors = nn.ModuleDict(
-            {name: Projector(dim, spec.projector_hidden, spec.dim) for name, dim in spec.modalities.items()}
+            {
+                name: Projector(dim, spec.projector_hidden, spec.dim, spec.token_norm)
+                for name, dim in spec.modalities.items()
+            }
         )
         self.fusion = build(FUSIONS, "fusion", spec.fusion, spec.dim, len(spec.modalities), **spec.fusion_settings)
         self.as_target = nn.Linear(spec.dim, spec.dim)
@@ -123,19 +143,42 @@ class AlignmentModel(nn.Module):
         """Return user vectors [B, D]; `histories` name rows of `history_SD`."""
         return self.user_tower(history_SD, histories)
 
-    def loss(self, items: ItemVectors, aligned_A: Tensor, choices: Choices) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, items: ItemVectors, aligned_A: Tensor, index_A: Tensor, choices: Choices
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all losses, and each by its name.
 
-        `aligned_A` picks the rows of `items` that the alignment losses look at.
+        `aligned_A` picks the rows of `items` that the alignment losses look at, `index_A` says which items those are.
         """
         parts: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
             if isinstance(loss, AlignmentLoss):
-                parts[name] = loss(items.tokens_SMD[aligned_A], items.present_SM[aligned_A])
+                tokens_AMD = items.tokens_SMD[aligned_A]
+                if self.spec.token_norm != "unit":  # alignment is a matter of directions
+                    tokens_AMD = F.normalize(tokens_AMD, dim=2)
+                parts[name] = loss(tokens_AMD, items.present_SM[aligned_A], index_A)
             else:
                 parts[name] = loss(choices)
         total = torch.stack([self.spec.losses[name] * part for name, part in parts.items()]).sum()
         return total, parts
+
+    def connect(self, peers: Peers) -> None:
+        """Tell the alignment losses who else trains; without it each is alone."""
+        for loss in self.losses.values():
+            if isinstance(loss, AlignmentLoss):
+                loss.peers = peers
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Shorten id vectors beyond `max_norm` to it: call it after each optimizer step.
+
+        The projection onto the ball of max-norm regularisation (Srebro & Shraibman 2005; Hinton et al. 2012).
+        """
+        if self.spec.max_norm is None:
+            return
+        for part in self.children():
+            if isinstance(part, nn.Embedding) and part.embedding_dim > 1:  # biases are free
+                part.weight.copy_(part.weight.renorm(2, 0, self.spec.max_norm))
 
     def _drop_modalities(self, present_SM: Tensor) -> Tensor:
         """Hide one random modality of some items that have at least two."""

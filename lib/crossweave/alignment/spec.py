@@ -23,6 +23,8 @@ class ModelSpec:
     fusion_settings: dict[str, Any] = field(default_factory=dict)
     user_tower_settings: dict[str, Any] = field(default_factory=dict)
     loss_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    token_norm: str = "unit"
+    max_norm: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the spec as plain values."""

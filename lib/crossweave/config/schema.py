@@ -148,6 +148,8 @@ class ModelSettings(Section):
     content_map: dict[str, Any]
     content_map_search: bool
     projector_hidden: Positive
+    token_norm: Literal["unit", "layer", "none"]
+    max_norm: Annotated[float, Field(gt=0.0)] | None
     item_id: bool
     item_id_dropout: Fraction
     modality_dropout: Fraction

@@ -271,6 +271,8 @@ def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
         item_id=model.item_id,
         item_id_dropout=model.item_id_dropout,
         modality_dropout=model.modality_dropout,
+        token_norm=model.token_norm,
+        max_norm=model.max_norm,
     )
 
 

@@ -58,6 +58,16 @@ class Collective:
         tensor = torch.from_numpy(np.asarray(values, np.float64))
         return np.asarray(self._hvd.allreduce(tensor, name=name, op=self._hvd.Sum).numpy())
 
+    def gather(self, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Return the rows of all ranks, rank after rank, and where this rank's begin; gradients flow back.
+
+        Ranks may have different numbers of rows; all must call it together.
+        """
+        counts = self._hvd.allgather(torch.tensor([len(rows)]), name="gather.counts")
+        start = int(counts[: self.rank].sum())
+        gathered: torch.Tensor = _Gather.apply(rows, self._hvd, start)
+        return gathered, start
+
     def wait(self) -> None:
         """Wait until every rank has come here."""
         self._hvd.barrier()
@@ -65,6 +75,24 @@ class Collective:
     def close(self) -> None:
         """Leave the group."""
         self._hvd.shutdown()
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose gradient is the sum over the ranks.
+
+    The mean over ranks of their losses then has the gradient that the optimizer's average makes of it. Horovod's own
+    all-gather takes the mean in between, which would make what flows through it too small by the number of ranks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, hvd: Any, start: int) -> torch.Tensor:
+        ctx.hvd, ctx.own = hvd, slice(start, start + len(rows))
+        gathered: torch.Tensor = hvd.allgather(rows, name="gather.rows")
+        return gathered
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.hvd.allreduce(gradient, name="gather.gradient", op=ctx.hvd.Sum)[ctx.own], None, None
 
 
 def run_ranks(

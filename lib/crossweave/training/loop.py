@@ -74,6 +74,7 @@ class _Trainer:
         self.plan, self.collective, self.manifest, self.items = plan, collective, manifest, items
         torch.manual_seed(plan.seed)
         self.model = AlignmentModel(plan.spec)
+        self.model.connect(collective)
         if plan.spec.item_id:
             # Popularity is where every item starts: the model only has to learn what differs from it.
             with torch.no_grad():
@@ -167,7 +168,7 @@ class _Trainer:
             user_BD,
             items.target_SD[batch.candidates_C],
         )
-        loss, parts = model.loss(items, batch.aligned_A, choices)
+        loss, parts = model.loss(items, batch.aligned_A, batch.items.index_S[batch.aligned_A], choices)
         # The mean over ranks, so that all of them see a loss that is not finite in the same step.
         values = np.array([loss.item(), *[part.item() for part in parts.values()]])
         means = self.collective.sum(values, "loss") / self.collective.size
@@ -183,6 +184,7 @@ class _Trainer:
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
         with self.optimizer.skip_synchronize():
             self.optimizer.step()
+        model.constrain()
         self.state.step += 1
         return dict(zip(["loss", *parts], means.tolist(), strict=True))
 

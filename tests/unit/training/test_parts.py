@@ -44,6 +44,29 @@ def test_a_combination_of_parts_trains_on_two_ranks_and_its_loss_falls(
     assert [entry["epoch"] for entry in entries] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
+def test_negatives_of_all_ranks_weights_and_constraints_train_on_two_ranks(training_plan, tmp_path: Path):
+    plan = training_plan(
+        model__loss_settings={"infonce": {"all_ranks": True}},
+        model__token_norm="layer",
+        model__max_norm=0.4,
+        train__negatives=20,
+        train__negative_power=0.75,
+        train__item_balance=0.5,
+        train__weight_by="weight",
+        train__max_epochs=4,
+        train__patience=4,
+    )
+    outcome = run_ranks(train, plan, plan.ranks, 120, tmp_path / "ranks", loopback=True)
+    curve = [loss for _, loss in outcome.curves["loss"]]
+    assert curve[-1] < curve[0]
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in ("id_target", "id_history"):
+        lengths = weights[f"{name}.weight"].norm(dim=1)
+        assert lengths.max() == pytest.approx(0.4, abs=1e-5)
+    assert any(name.endswith("norm.weight") for name in weights)
+
+
 def test_the_combinations_the_chain_s_defaults_and_the_resume_test_cover_every_part():
     fusions, towers, losses = zip(*COMBINATIONS, strict=True)
     assert set(fusions) | {"attention", "weighted"} == set(FUSIONS)

@@ -38,7 +38,7 @@ class Adversarial(AlignmentLoss):
         self.strength = strength
         self.classifier = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, modalities))
 
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
         """Return the mean over the tokens of items with two or more modalities; 0 where there are none."""
         used_BM = in_company(present_BM)
         reversed_BMD: Tensor = _Reversal.apply(tokens_BMD, self.strength)

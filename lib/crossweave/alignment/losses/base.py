@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -15,14 +16,41 @@ class Loss(nn.Module, abc.ABC):
         super().__init__()
 
 
+class Peers(Protocol):
+    """The ranks of a training, as a loss sees them."""
+
+    size: int
+
+    def gather(self, rows_BX: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all ranks, rank after rank, and where this rank's begin.
+
+        All ranks must call it together, each with as many rows as it likes. Back to a row flows the sum of the
+        gradients that it got on all ranks.
+        """
+
+
+class Alone:
+    """A rank without peers."""
+
+    size = 1
+
+    def gather(self, rows_BX: Tensor) -> tuple[Tensor, int]:
+        """Return the rows as they are."""
+        return rows_BX, 0
+
+
 class AlignmentLoss(Loss):
     """Draws the modality tokens of one item together."""
 
     falls = True  # as the tokens are drawn together; an adversary's value rises
+    peers: Peers = Alone()
 
     @abc.abstractmethod
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
-        """Return a scalar from unit-norm tokens [B, M, D] and their boolean mask [B, M]."""
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
+        """Return a scalar from unit-norm tokens [B, M, D] and their boolean mask [B, M].
+
+        `index_B` (int64) says which items they are: each once here, yet perhaps on other ranks too.
+        """
 
 
 def in_company(present_BM: Tensor) -> Tensor:

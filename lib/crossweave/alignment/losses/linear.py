@@ -15,7 +15,7 @@ class Linear(AlignmentLoss):
     everything from collapsing into one point.
     """
 
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
         """Return the mean squared distance; 0 where no item has two modalities."""
         used_BM = in_company(present_BM)
         kept_BMD = tokens_BMD * used_BM[..., None]

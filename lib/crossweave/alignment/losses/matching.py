@@ -17,7 +17,7 @@ class Coral(AlignmentLoss):
     Covariances are those of unit-norm tokens, so no division by d² is needed to keep the scale.
     """
 
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
         """Return the mean over the pairs of modalities that at least two items each have; 0 where none do."""
         losses = []
         for first_XD, second_YD in _pairs(tokens_BMD, present_BM):
@@ -36,7 +36,7 @@ class Mmd(AlignmentLoss):
         super().__init__(dim, modalities)
         self.widths = tuple(widths)
 
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
         """Return the mean over the pairs of modalities that at least two items each have; 0 where none do."""
         losses = [
             self._kernel(a, a).mean() + self._kernel(b, b).mean() - 2 * self._kernel(a, b).mean()

@@ -25,7 +25,7 @@ class Reconstruction(AlignmentLoss):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
+    def forward(self, tokens_BMD: Tensor, present_BM: Tensor, index_B: Tensor) -> Tensor:
         """Return the mean distance; 0 where no item has two modalities."""
         kept_BMD = tokens_BMD.masked_fill(~present_BM[..., None], 0.0)
         used_BM = in_company(present_BM)
