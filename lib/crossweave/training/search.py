@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import optuna
 
 from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
 from crossweave.training.checkpoint import save_text
+
+if TYPE_CHECKING:  # it takes a third of a second to import: only a search pays for it
+    import optuna
 
 TRIALS = "trials.jsonl"
 State = Literal["complete", "pruned", "failed"]
@@ -40,6 +42,8 @@ class Axis:
     @property
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """The axis as Optuna has it; choices go by their place, whatever they are."""
+        import optuna
+
         if self.choices is not None:
             return optuna.distributions.CategoricalDistribution(range(len(self.choices)))
         if self.whole:
@@ -175,6 +179,8 @@ def _write(folder: Path, trials: Sequence[Trial]) -> None:
 
 
 def _study(plan: SearchPlan, trials: Sequence[Trial], seed: int) -> optuna.Study:
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds: dict[str, type[optuna.samplers.BaseSampler]] = {
         "tpe": optuna.samplers.TPESampler,
