@@ -11,6 +11,7 @@ from crossweave.errors import SettingsError
 
 # Explicit dicts: a registry filled by decorators is empty on an executor that never imported the module.
 COLLABORATIVE: dict[str, str] = {
+    "als": "crossweave.alignment.collaborative.als:Als",
     "edlae": "crossweave.alignment.collaborative.edlae:Edlae",
     "graph": "crossweave.alignment.collaborative.graph:Graph",
 }

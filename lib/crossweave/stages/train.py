@@ -17,6 +17,7 @@ import yaml
 
 from crossweave.alignment import COLLABORATIVE, FUSIONS, LOSSES, USER_TOWERS, find
 from crossweave.alignment.blend import FOLDER, save_members
+from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import load_weights
@@ -25,6 +26,7 @@ from crossweave.config.load import nested
 from crossweave.config.space import check_space, is_whole, settled, trial_settings
 from crossweave.errors import SettingsError
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
+from crossweave.feeding.factors import spark_als
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
@@ -292,8 +294,8 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
     )
 
 
-def blend_plan(settings: Settings) -> BlendPlan:
-    """Return what the closed-form side is told."""
+def blend_plan(settings: Settings, factorise: Factorise | None = None) -> BlendPlan:
+    """Return what the closed-form side is told; `factorise` serves the models that need Spark."""
     metric, k = _watched(settings)
     return BlendPlan(
         collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
@@ -302,6 +304,7 @@ def blend_plan(settings: Settings) -> BlendPlan:
         metric=metric,
         metric_k=k,
         seed=settings.seed,
+        factorise=factorise,
     )
 
 
@@ -314,7 +317,7 @@ def _content_map(settings: Settings) -> ContentMapSettings:
 
 def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
-    plan = blend_plan(context.settings)
+    plan = blend_plan(context.settings, functools.partial(spark_als, context.spark, context.folder / "als"))
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
     done = 0
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crossweave.alignment import COLLABORATIVE, find
 from crossweave.alignment.blend import Blend, Member
-from crossweave.alignment.collaborative.base import Collaborative
+from crossweave.alignment.collaborative.base import Collaborative, Factorise
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
@@ -42,6 +42,7 @@ class BlendPlan:
     metric: ListMetric
     metric_k: int
     seed: int
+    factorise: Factorise | None = None  # for models that are fitted on a cluster's workers
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def fit_blend(
     """Fit every collaborative model of the plan; raises SettingsError for settings that a model does not have."""
     if not plan.collaborative:
         return BlendOutcome([], None, None, 0)
-    fits = {name: functools.partial(_fit, name, settings) for name, settings in plan.collaborative.items()}
+    fits = {
+        name: functools.partial(_fit, name, settings, plan.factorise) for name, settings in plan.collaborative.items()
+    }
     fitted: dict[str, Collaborative] = {}
     for name, fit in fits.items():
         tick(f"fitting {name}")
@@ -93,9 +96,13 @@ def fit_blend(
     return BlendOutcome(members, metric, found, len(new_C))
 
 
-def _fit(name: str, settings: dict[str, Any], seen_UN: Any) -> Collaborative:
+def _fit(name: str, settings: dict[str, Any], factorise: Factorise | None, seen_UN: Any) -> Collaborative:
+    kind = find(COLLABORATIVE, "collaborative model", name)
+    if kind.factorised and factorise is None:
+        raise SettingsError(f"model.collaborative.{name} is fitted by Spark, and there is none here", "switch it off")
+    extra = {"factorise": factorise} if kind.factorised else {}
     try:
-        fitted: Collaborative = find(COLLABORATIVE, "collaborative model", name).fit(seen_UN, **settings)
+        fitted: Collaborative = kind.fit(seen_UN, **extra, **settings)
     except TypeError as error:
         raise SettingsError(f"model.collaborative.{name}: {error}", f"see {COLLABORATIVE[name]}") from error
     return fitted

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csc_matrix
@@ -18,6 +18,8 @@ from crossweave.alignment.histories import Histories
 
 Blocks = Callable[[int, int], Tensor]
 """(start, stop) → scores float32 [U, stop − start] of these items."""
+Factorise = Callable[..., np.ndarray]
+"""(seen_UN, rank, alpha, l2, iterations, seed) → item factors float32 [N, rank], zero for items that nobody took."""
 
 
 class Collaborative(abc.ABC):
@@ -26,6 +28,9 @@ class Collaborative(abc.ABC):
     A subclass has a class method `fit(seen_UN, **settings)`: who took what (csr float32, 1 or absent) → a fitted model,
     in which items without any interaction have columns of zeros; TypeError for settings that make no sense.
     """
+
+    factorised: ClassVar[bool] = False
+    """Whether `fit` also takes `factorise`, which computes item factors on the workers of a cluster."""
 
     @abc.abstractmethod
     def blocks(self, histories: Histories) -> Blocks:
