@@ -164,7 +164,11 @@ class TrainSettings(Section):
     max_epochs: Positive
     patience: Positive
     validate_every: Positive
+    accumulate: Positive
+    precision: Literal["float32", "bf16", "fp16"]
+    device: Literal["auto", "cpu", "cuda"]
     learning_rate: Annotated[float, Field(gt=0.0)]
+    lr_scaling: Literal["sqrt", "linear", "none"]
     weight_decay: Annotated[float, Field(ge=0.0)]
     content_learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
     content_weight_decay: Annotated[float, Field(ge=0.0)]
@@ -180,7 +184,20 @@ class TrainSettings(Section):
     history_limit: Positive
     metric: Annotated[str, Field(pattern=r"^(ndcg|recall)@[1-9][0-9]*$")]
     start_timeout_seconds: Positive
+    stall_warn_seconds: Positive
+    stall_seconds: Positive
+    elastic: bool
+    min_ranks: Positive
     keep_checkpoints: Positive
+    checkpoint_minutes: Annotated[float, Field(gt=0.0)]
+
+    @model_validator(mode="after")
+    def _can_go_on(self) -> TrainSettings:
+        if self.min_ranks > self.ranks:
+            raise ValueError(f"min_ranks {self.min_ranks} must not exceed ranks {self.ranks}")
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("precision fp16 needs a GPU, device is cpu; take float32 or bf16")
+        return self
 
     @field_validator("history_keep")
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,13 +37,18 @@ from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest, write_atomically, write_json
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
-from crossweave.training.collective import run_ranks
+from crossweave.training.collective import Limits, run_ranks
 from crossweave.training.loop import train
 from crossweave.training.plan import ListMetric, TrainingPlan
 from crossweave.training.search import TRIALS, Axis, Judged, SearchPlan, Trial, best_of, read_trials, search
 
 STAGE = "train"
 CODE_VERSION = 2
+OF_THE_RUN = {"start_timeout_seconds", "stall_warn_seconds", "stall_seconds", "elastic", "min_ranks"}
+OF_THE_MACHINE = {"device", "keep_checkpoints", "checkpoint_minutes"}
+"""Settings of the training that do not decide the model; its ranks are not told the former."""
+
+log = logging.getLogger(__name__)
 
 
 def check_model(settings: Settings) -> None:
@@ -126,7 +133,7 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
         "tensors": manifest.fingerprint,
         "model": model_spec(settings, manifest).as_json(),
         "blend": [settings.model.collaborative, settings.model.content_map, settings.model.content_map_search],
-        "train": settings.train.model_dump(mode="json", exclude={"start_timeout_seconds", "keep_checkpoints"}),
+        "train": settings.train.model_dump(mode="json", exclude={*OF_THE_RUN, *OF_THE_MACHINE}),
         "seed": settings.seed,
     }
 
@@ -154,17 +161,17 @@ def _fit(
     folder.mkdir(parents=True, exist_ok=True)
     plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
     plan = replace(plan, floors=floors or {})
-    local = str(context.spark.sparkContext.master).startswith("local")
+    master = str(context.spark.sparkContext.master)
+    limits, local = _limits(settings, master), master.startswith("local")
     with _show_progress(context, plan, label):
-        outcome = run_ranks(
-            train, plan, plan.ranks, settings.train.start_timeout_seconds, context.folder / "ranks", loopback=local
-        )
+        outcome = run_ranks(train, plan, plan.ranks, limits, context.folder / "ranks", loopback=local)
     figures = {
         f"validation_{settings.train.metric}": outcome.best_metric,
         "best_epoch": outcome.best_epoch,
         "epochs": outcome.epochs,
         "steps": outcome.steps,
         "resumed_from_epoch": outcome.resumed_from,
+        **outcome.figures,
     }
     curve = outcome.curves.get("validation", [])
     if outcome.pruned:
@@ -290,8 +297,20 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
         metric_k=k,
         metric=metric,
         ids_in_validation=protocol == "warm",
-        **settings.train.model_dump(exclude={"metric", "start_timeout_seconds"}),
+        **settings.train.model_dump(exclude={"metric", *OF_THE_RUN}),
     )
+
+
+def _limits(settings: Settings, master: str) -> Limits:
+    """Return how patient a training is; raises SettingsError where Spark would not bring a lost rank back."""
+    chosen = settings.train
+    if chosen.elastic and re.fullmatch(r"local(\[[^,\]]*\])?", master):
+        raise SettingsError(
+            f"train.elastic needs a Spark that survives a failed task, master {master} does not",
+            "use a cluster, --master local-cluster[2,1,1024] or --master local[N,4], or set train.elastic to false",
+        )
+    least = chosen.min_ranks if chosen.elastic else None
+    return Limits(chosen.start_timeout_seconds, chosen.stall_warn_seconds, chosen.stall_seconds, least)
 
 
 def blend_plan(settings: Settings, factorise: Factorise | None = None) -> BlendPlan:
@@ -352,11 +371,15 @@ def _show_progress(context: StageContext, plan: TrainingPlan, label: str) -> Ite
 
     def follow() -> None:
         nonlocal epochs
-        seen, metric = 0, ""
-        while not done.wait(0.5):
+        seen, metric, ended = 0, "", False
+        while not ended:
+            ended = done.wait(0.5)  # and once more after the end
             lines = plan.progress.read_text(encoding="utf-8").splitlines() if plan.progress.is_file() else []
             for line in lines[seen:]:
                 entry = json.loads(line)
+                if "warning" in entry:
+                    log.warning(entry["warning"])
+                    continue
                 epochs = entry["epoch"]
                 if "metric" in entry:
                     metric = f" · {context.settings.train.metric} {entry['metric']:.4f}"

@@ -6,6 +6,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,17 @@ import torch
 from crossweave.errors import CrossweaveError, TryAgainError
 
 Result = TypeVar("Result")
-STALL_WARN_SECONDS = 60
-STALL_LIMIT_SECONDS = 300
+RESETS = 20  # ranks lost or joined in one elastic run; a fault that comes back must end it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait for ranks, and how few of them may go on."""
+
+    start_seconds: int  # for all ranks to report in
+    stall_warn_seconds: int = 60  # a rank that the others wait for is named in the ranks' output
+    stall_seconds: int = 300  # after which the others give it up
+    min_ranks: int | None = None  # elastic: the loss of ranks down to this many is survived; None: no loss is
 
 
 class Collective:
@@ -24,10 +34,33 @@ class Collective:
 
     def __init__(self) -> None:
         import horovod.torch as hvd
+        from horovod.common.elastic import ObjectState
 
         self._hvd = hvd
         hvd.init()
-        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+        # Horovod's state of an elastic run holds nothing: what goes on is the checkpoint on disk.
+        self._joining = ObjectState(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
+        self._elastic = False
+        self._look()
+
+    def _look(self) -> None:
+        self.rank, self.size, self.local_rank = self._hvd.rank(), self._hvd.size(), self._hvd.local_rank()
+
+    def survive(self, work: Callable[[], Result]) -> Result:
+        """Do the work, from its start again after every loss or arrival of ranks."""
+
+        def attempt(state: Any) -> Result:
+            self._look()
+            return work()
+
+        self._elastic = True
+        done: Result = self._hvd.elastic.run(attempt)(self._joining)
+        return done
+
+    def admit(self) -> None:
+        """In an elastic run, let ranks join that have come since: the work then starts again on all of them."""
+        if self._elastic:
+            self._joining.check_host_updates()
 
     def start_equal(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Give every rank the parameters and optimizer state of rank 0."""
@@ -40,16 +73,19 @@ class Collective:
         given: Result = self._hvd.broadcast_object(value, root_rank=0)
         return given
 
-    def distribute(self, optimizer: torch.optim.Optimizer, model: torch.nn.Module, half: bool = False) -> Any:
+    def distribute(
+        self, optimizer: torch.optim.Optimizer, model: torch.nn.Module, half: bool = False, passes: int = 1
+    ) -> Any:
         """Wrap an optimizer so that a step averages the gradients of all ranks, as one fused buffer.
 
-        With `half` the gradients travel as float16.
+        With `half` the gradients travel as float16. They travel after `passes` backward passes, summed.
         """
         return self._hvd.DistributedOptimizer(
             optimizer,
             named_parameters=list(model.named_parameters()),
             compression=self._hvd.Compression.fp16 if half else self._hvd.Compression.none,
             op=self._hvd.Average,
+            backward_passes_per_step=passes,
             num_groups=1,
         )
 
@@ -96,50 +132,60 @@ class _Gather(torch.autograd.Function):
 
 
 def run_ranks(
-    work: Callable[..., Result], plan: Any, ranks: int, start_timeout: int, folder: Path, loopback: bool
+    work: Callable[..., Result], plan: Any, ranks: int, limits: Limits | int, folder: Path, loopback: bool
 ) -> Result:
     """Run `work(plan, collective)` on every rank and return what rank 0 returned.
 
     The ranks are tasks of the running Spark session. Their output goes to files in `folder`; with `loopback` they
-    talk to each other on this machine only. Raises the named error
-    of the rank that failed first, TryAgainError where a rank was lost or never came.
+    talk to each other on this machine only. `limits`: or only the seconds for the ranks to report in. Raises the named
+    error of the rank that failed first, TryAgainError where a rank was lost, stalled or never came.
     """
     import horovod.spark
 
+    limits = Limits(limits) if isinstance(limits, int) else limits
     folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ) | {
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(STALL_WARN_SECONDS),
-        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(STALL_LIMIT_SECONDS),
-        "PYTHONWARNINGS": "ignore",
-        # glibc gives big blocks back after each use, and the kernel zeroes them anew: 5 to 10 % of a CPU step.
-        "MALLOC_MMAP_THRESHOLD_": str(2**25),
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    }
+    for report in folder.glob("rank-*.error.json"):
+        report.unlink()  # of an earlier start
     # Horovod's rendezvous is unauthenticated and carries cloudpickle (CVE-2024-10190): loopback only, where it can be.
     nics = {"lo"} if loopback else None
     with (folder / "ranks.out").open("w") as out, (folder / "ranks.err").open("w") as err:
+        common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": _environment(limits), "nics": nics}
+        common |= {"stdout": out, "stderr": err, "verbose": 0}
         try:
-            results = horovod.spark.run(
-                _rank_main,
-                args=(work, plan, str(folder)),
-                num_proc=ranks,
-                start_timeout=start_timeout,
-                use_gloo=True,
-                env=environment,
-                stdout=out,
-                stderr=err,
-                verbose=0,
-                nics=nics,
-            )
+            if limits.min_ranks is None:
+                results = horovod.spark.run(_rank_main, (work, plan, str(folder), False), use_gloo=True, **common)
+            else:
+                results = horovod.spark.run_elastic(
+                    _rank_main,
+                    (work, plan, str(folder), True),
+                    min_num_proc=limits.min_ranks,
+                    max_num_proc=ranks,
+                    elastic_timeout=limits.start_seconds,
+                    reset_limit=RESETS,
+                    **common,
+                )
         except Exception as error:
             raise _first_failure(folder, error) from error
     return results[0]
 
 
-def _rank_main(work: Callable[..., Result], plan: Any, folder: str) -> Result | None:
+def _environment(limits: Limits) -> dict[str, str]:
+    return dict(os.environ) | {
+        # A rank that lives but does not come is found by Horovod, one whose process stands still by Gloo.
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(min(limits.stall_warn_seconds, limits.stall_seconds)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(limits.stall_seconds),
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(limits.stall_seconds),
+        "PYTHONWARNINGS": "ignore",
+        # glibc gives big blocks back after each use, and the kernel zeroes them anew: 5 to 10 % of a CPU step.
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
+        "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    }
+
+
+def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: bool) -> Result | None:
     collective = Collective()
     try:
-        return work(plan, collective)
+        return collective.survive(lambda: work(plan, collective)) if elastic else work(plan, collective)
     except Exception as error:
         report = {
             "type": type(error).__name__,

@@ -9,6 +9,7 @@ import torch
 
 from crossweave.alignment.model import AlignmentModel, ItemBatch, ItemVectors
 from crossweave.feeding.items import ItemTensors
+from crossweave.training.device import move
 
 ITEMS_AT_ONCE = 8192
 IN_MEMORY_BYTES = 256 * 2**20  # float32 features a rank keeps: about 30,000 items of the size of the demo's
@@ -39,10 +40,11 @@ def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
 
 @torch.inference_mode()
 def all_items(model: AlignmentModel, items: ItemTensors, with_ids: bool = True) -> ItemVectors:
-    """Run the item tower over the whole index, block by block."""
+    """Run the item tower over the whole index, block by block, where the model is."""
     blocks = []
+    device = next(model.parameters()).device
     for start in range(0, items.count, ITEMS_AT_ONCE):
-        batch = gather_items(items, np.arange(start, min(start + ITEMS_AT_ONCE, items.count)))
+        batch = move(gather_items(items, np.arange(start, min(start + ITEMS_AT_ONCE, items.count))), device)
         tokens = model.tokens(batch.vectors, batch.present_SM)
         known = batch.known_S if with_ids else torch.zeros_like(batch.known_S)
         blocks.append(model.assemble(tokens, batch.present_SM, batch.index_S, known))

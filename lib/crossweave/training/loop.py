@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor
 
 from crossweave.alignment.losses.base import Choices
 from crossweave.alignment.model import AlignmentModel
 from crossweave.errors import TrainingDivergedError
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
-from crossweave.feeding.sequences import read_epoch
 from crossweave.training.batches import BatchMaker, StepBatch
 from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import Collective
+from crossweave.training.device import choose_device, move, widen
+from crossweave.training.feed import EpochFeed
 from crossweave.training.plan import TrainingPlan
+from crossweave.training.precision import Precision
+from crossweave.training.record import TrainingRecord
 from crossweave.training.sample_weights import WeightScale, weight_scale
+from crossweave.training.schedule import learning_rate
 from crossweave.training.validation import validate
 
 MASKED_SCORE = -1e4  # finite, and within half precision: an infinite one times zero positives is not a number
@@ -39,6 +45,7 @@ class TrainingOutcome:
     resumed_from: int  # epochs that an earlier, interrupted start had finished
     curves: dict[str, list[list[float]]]
     pruned: bool = False  # it ended below the floor of an epoch
+    figures: dict[str, float] = field(default_factory=dict)  # resumed_from_step, ranks at the end, seconds by use
 
 
 def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None = None) -> TrainingOutcome:
@@ -54,7 +61,7 @@ def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None 
         manifest.verify()
         open_items(manifest)
     collective.wait()
-    return _Trainer(plan, collective, manifest, items or open_items(manifest)).run()
+    return Trainer(plan, collective, manifest, items or open_items(manifest)).run()
 
 
 def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[str, Any]]:
@@ -69,9 +76,13 @@ def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[st
     ]
 
 
-class _Trainer:
+class Trainer:
+    """One rank: its model, its place in the training, and its share of the data."""
+
     def __init__(self, plan: TrainingPlan, collective: Collective, manifest: Manifest, items: ItemTensors) -> None:
         self.plan, self.collective, self.manifest, self.items = plan, collective, manifest, items
+        self.device = choose_device(plan.device, collective.local_rank)
+        self.precision = Precision(plan.precision, self.device)
         torch.manual_seed(plan.seed)
         self.model = AlignmentModel(plan.spec)
         self.model.connect(collective)
@@ -80,49 +91,57 @@ class _Trainer:
             with torch.no_grad():
                 start = torch.from_numpy(np.log1p(items.popularity_N))
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
+        self.model.to(self.device)
         adam = torch.optim.AdamW(_parameter_groups(self.model, plan), lr=plan.learning_rate)
         # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
-        self.optimizer = collective.distribute(adam, self.model, half=plan.compression == "fp16")
-        self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints)
-        # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
-        newest = collective.from_first(self.checkpoints.newest())
-        self.state = self.checkpoints.restore(newest, self.model, self.optimizer)
-        self.resumed_from = self.state.epoch
-        # What an interrupted start wrote after its last checkpoint is purged.
-        log, first = str(plan.folder / "tensorboard"), self.state.epoch + 1
-        self.board = SummaryWriter(log, purge_step=first) if collective.rank == 0 else None
-        collective.start_equal(self.model, self.optimizer)
+        self.optimizer = collective.distribute(adam, self.model, plan.compression == "fp16", plan.accumulate)
+        self._resume()
         scale = weight_scale(manifest, collective) if plan.reads_weights else WeightScale()
         self.batches = BatchMaker(items, plan, scale)
-        largest = max(manifest.shard_rows(rank, plan.ranks) for rank in range(plan.ranks))
-        self.steps_per_epoch = max(1, math.ceil(largest / plan.batch_users))
+        self.feed = EpochFeed(manifest, self.batches, plan, collective.rank, collective.size)
+        self.state.of_steps(self.feed.steps)
+
+    def _resume(self) -> None:
+        """Go on from the newest whole checkpoint, every rank from the same one."""
+        plan, rank = self.plan, self.collective.rank
+        self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints, plan.checkpoint_minutes)
+        warnings: list[str] = []
+        # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
+        newest = self.collective.from_first(self.checkpoints.newest(warnings.append) if rank == 0 else None)
+        self.state = self.checkpoints.restore(newest, self.model, self.optimizer)
+        self.precision.restore(self.state.scaler)
+        self.collective.start_equal(self.model, self.optimizer)
+        self.resumed_from, self.resumed_from_step = self.state.epoch, self.state.step
+        self.record = TrainingRecord(plan, rank, self.state.epoch + 1)
+        for text in warnings:
+            self.record.line({"warning": text})
 
     def run(self) -> TrainingOutcome:
         plan, state = self.plan, self.state
-        while state.epoch < plan.max_epochs and state.waited < plan.patience and not self._pruned:
-            loss, parts = self._epoch(state.epoch)
-            state.epoch += 1
-            entry = {"epoch": state.epoch, "loss": loss, **parts}
-            self._curve("loss", loss)
-            for name, value in parts.items():
-                self._curve(f"loss/{name}", value)
-            if state.epoch % plan.validate_every == 0 or state.epoch == plan.max_epochs:
-                entry["metric"] = self._validate()
-            if self.board is not None:
-                self.board.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], state.epoch)
-                self.board.flush()  # before the checkpoint: a restart purges what is too much, it adds nothing missing
-            if self.collective.rank == 0:
-                self.checkpoints.save(self.model, self.optimizer, state)
-                with plan.progress.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(entry) + "\n")
-        if self.board is not None:
-            self.board.close()
+        try:
+            while state.epoch < plan.max_epochs and state.waited < plan.patience and not self._pruned:
+                self._epoch()
+        finally:
+            self.record.close()
         if self.collective.rank == 0:
             shutil.copyfile(self.checkpoints.best, plan.folder / ".model.safetensors.new")
             (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
         self.collective.wait()
+        figures = {
+            "resumed_from_step": self.resumed_from_step,
+            "ranks": self.collective.size,
+            "feed_seconds": state.feed_seconds,
+            "compute_seconds": state.compute_seconds,
+        }
         return TrainingOutcome(
-            state.best_metric, state.best_epoch, state.epoch, state.step, self.resumed_from, state.curves, self._pruned
+            state.best_metric,
+            state.best_epoch,
+            state.epoch,
+            state.step,
+            self.resumed_from,
+            state.curves,
+            self._pruned,
+            figures,
         )
 
     @property
@@ -131,23 +150,101 @@ class _Trainer:
         plan, state = self.plan, self.state
         return state.epoch < plan.max_epochs and state.best_metric < plan.floors.get(state.epoch, -math.inf)
 
-    def _epoch(self, epoch: int) -> tuple[float, dict[str, float]]:
-        """Take every step of an epoch; returns the mean loss and its parts over all ranks."""
-        plan, rank = self.plan, self.collective.rank
-        sums: dict[str, float] = {}
-        # Each rank shuffles its own shard; the seed says which epoch it is, not what ran before.
-        seed = plan.step_seed(epoch, 2**31, rank)
-        steps = self.steps_per_epoch
-        rows_of_steps = read_epoch(self.manifest, rank, plan.ranks, seed, plan.batch_users, steps)
-        for step, rows in enumerate(rows_of_steps):
-            step_seed = plan.step_seed(epoch, step, rank)
-            torch.manual_seed(step_seed)
-            for name, value in self._step(self.batches.make(rows, step_seed)).items():
-                sums[name] = sums.get(name, 0.0) + value / steps
-        return sums.pop("loss"), sums
+    def _epoch(self) -> None:
+        """Take the epoch's steps that are still to take, judge it, and write a checkpoint."""
+        plan, state = self.plan, self.state
+        before = state.feed_seconds, state.compute_seconds
+        steps_here = self.feed.steps - state.epoch_step
+        self._steps()
+        sums, state.sums, state.epoch_step = state.sums, {}, 0
+        state.epoch += 1
+        gradient_norm, loss = sums.pop("gradient_norm"), sums.pop("loss")
+        entry = {"epoch": state.epoch, "loss": loss, **sums}
+        self._curve("loss", loss)
+        for name, value in sums.items():
+            self._curve(f"loss/{name}", value)
+        if state.epoch % plan.validate_every == 0 or state.epoch == plan.max_epochs:
+            entry["metric"] = self._validate()
+        feed, compute = state.feed_seconds - before[0], state.compute_seconds - before[1]
+        samples = steps_here * plan.accumulate * plan.batch_users * self.collective.size
+        shown = {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "gradient_norm": gradient_norm,
+            "samples_per_second": samples / max(feed + compute, 1e-9),
+            "feed_seconds": feed,
+            "compute_seconds": compute,
+        }
+        self.record.scalars(state.epoch, shown)
+        self.record.flush()  # before the checkpoint: a restart purges what is too much, it adds nothing missing
+        self._save()
+        self.record.line(entry | shown)
 
-    def _step(self, batch: StepBatch) -> dict[str, float]:
-        self._set_learning_rate()
+    def _steps(self) -> None:
+        """Take every step that is left of the epoch; a checkpoint is written where one is due."""
+        plan, state, steps = self.plan, self.state, self.feed.steps
+        batches = self.feed.read(state.epoch, state.epoch_step)
+        while state.epoch_step < steps:
+            started = time.perf_counter()
+            some = list(islice(batches, plan.accumulate))
+            fed = time.perf_counter()
+            values, due = self._step(some)
+            for name, value in values.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value / steps
+            state.step += 1
+            state.epoch_step += 1
+            state.feed_seconds += fed - started
+            state.compute_seconds += time.perf_counter() - fed
+            if due and state.epoch_step < steps:
+                self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint; with it done, ranks that came in the meantime may join."""
+        self.state.scaler = self.precision.state()
+        if self.collective.rank == 0:
+            self.checkpoints.save(self.model, self.optimizer, self.state)
+        self.collective.admit()
+
+    def _step(self, batches: Sequence[tuple[int, StepBatch]]) -> tuple[dict[str, float], bool]:
+        """Take one optimizer step on the mean gradient of the batches of all ranks.
+
+        Returns the mean loss, its parts and the gradient's norm, and whether a checkpoint is due.
+        """
+        plan, state = self.plan, self.state
+        total, position = plan.max_epochs * self.feed.steps, state.epoch * self.feed.steps + state.epoch_step
+        rate = learning_rate(plan, self.collective.size * plan.accumulate, position, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self.optimizer.zero_grad()
+        values = np.zeros(1)
+        for number, (seed, batch) in enumerate(batches, start=1):
+            torch.manual_seed(seed)
+            with self.precision.half():
+                loss, parts = self._loss(move(batch, self.device))
+            values = values + np.array([loss.item(), *[part.item() for part in parts.values()]])
+            if number == len(batches):
+                means, due = self._agree(["loss", *parts], values / len(batches))
+            self.precision.backward(loss / len(batches))
+        self.optimizer.synchronize()
+        norm = self.precision.clip(self.optimizer, self.model, plan.clip_norm)
+        with self.optimizer.skip_synchronize():
+            self.precision.step(self.optimizer)
+        self.model.constrain()
+        return means | {"gradient_norm": norm if math.isfinite(norm) else 0.0}, due
+
+    def _agree(self, names: Sequence[str], values: np.ndarray) -> tuple[dict[str, float], bool]:
+        """Return the means over all ranks, and whether a checkpoint is due: all ranks see the same in the same step."""
+        due = self.collective.rank == 0 and self.checkpoints.due  # by one clock, so that all of them agree
+        *sums, due_ranks = self.collective.sum(np.append(values, due), "loss").tolist()
+        means = {name: value / self.collective.size for name, value in zip(names, sums, strict=True)}
+        if not np.isfinite(sums).all():
+            raise TrainingDivergedError(
+                f"the loss is not finite after {self.state.step} steps: {means}",
+                "lower train.learning_rate or train.clip_norm; the last checkpoint is kept",
+            )
+        return means, due_ranks > 0
+
+    def _loss(self, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of one batch and its parts."""
         plan, model = self.plan, self.model
         items, content = model.items(batch.items)
         user_BD = model.users(items.history_SD, batch.histories)
@@ -158,7 +255,8 @@ class _Trainer:
             for user_XD, some in ((user_BD[:hidden], content), (user_BD[hidden:], items))
         ]
         # What a user has is masked when ranking; as negatives these items would push their like away.
-        scores_BC = torch.cat(parts_BC).index_put(batch.shown, torch.tensor(MASKED_SCORE))
+        scores_BC = torch.cat(parts_BC)
+        scores_BC = scores_BC.index_put(batch.shown, scores_BC.new_tensor(MASKED_SCORE))
         choices = Choices(
             scores_BC,
             batch.positives_BC,
@@ -168,38 +266,10 @@ class _Trainer:
             user_BD,
             items.target_SD[batch.candidates_C],
         )
-        loss, parts = model.loss(items, batch.aligned_A, batch.items.index_S[batch.aligned_A], choices)
-        # The mean over ranks, so that all of them see a loss that is not finite in the same step.
-        values = np.array([loss.item(), *[part.item() for part in parts.values()]])
-        means = self.collective.sum(values, "loss") / self.collective.size
-        if not np.isfinite(means).all():
-            named = dict(zip(["loss", *parts], means.tolist(), strict=True))
-            raise TrainingDivergedError(
-                f"the loss is not finite after {self.state.step} steps: {named}",
-                "lower train.learning_rate or train.clip_norm; the last checkpoint is kept",
-            )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.synchronize()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-        with self.optimizer.skip_synchronize():
-            self.optimizer.step()
-        model.constrain()
-        self.state.step += 1
-        return dict(zip(["loss", *parts], means.tolist(), strict=True))
-
-    def _set_learning_rate(self) -> None:
-        """Linear warm-up, then half a cosine down to a hundredth; √ranks times the rate of one rank."""
-        plan, step = self.plan, self.state.step
-        total = plan.max_epochs * self.steps_per_epoch
-        peak = plan.learning_rate * math.sqrt(plan.ranks)
-        if step < plan.warmup_steps:
-            rate = peak * (step + 1) / plan.warmup_steps
-        else:
-            done = (step - plan.warmup_steps) / max(1, total - plan.warmup_steps)
-            rate = peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        with self.precision.whole():
+            aligned = batch.items.index_S[batch.aligned_A]
+            loss, parts = model.loss(widen(items), batch.aligned_A, aligned, widen(choices))
+        return loss, parts
 
     def _validate(self) -> float:
         plan, state = self.plan, self.state
@@ -217,7 +287,6 @@ class _Trainer:
             state.waited += 1
         return metric
 
-    def _curve(self, name: str, value: Any) -> None:
+    def _curve(self, name: str, value: float) -> None:
         self.state.curves.setdefault(name, []).append([self.state.epoch, float(value)])
-        if self.board is not None:
-            self.board.add_scalar(name, float(value), self.state.epoch)
+        self.record.scalars(self.state.epoch, {name: float(value)})

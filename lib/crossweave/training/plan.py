@@ -30,6 +30,10 @@ class TrainingPlan:
     patience: int
     validate_every: int
     learning_rate: float
+    lr_scaling: str  # with the batches a step averages over: sqrt, linear or none
+    accumulate: int  # batches of a rank in one optimizer step
+    precision: str  # float32, bf16 or fp16
+    device: str  # auto, cpu or cuda
     weight_decay: float
     content_learning_rate: float  # share of learning_rate
     content_weight_decay: float
@@ -44,6 +48,7 @@ class TrainingPlan:
     history_keep: tuple[float, float]
     history_limit: int
     keep_checkpoints: int
+    checkpoint_minutes: float
     metric_k: int
     metric: ListMetric
     ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by

@@ -10,6 +10,7 @@ from crossweave.alignment.model import AlignmentModel, ItemVectors
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import SequenceRows, read_all
+from crossweave.training.device import move
 from crossweave.training.item_tower import all_items
 from crossweave.training.plan import TrainingPlan
 
@@ -27,7 +28,7 @@ def validate(
     model.eval()
     history = all_items(model, items)
     target = history if plan.ids_in_validation else all_items(model, items, with_ids=False)
-    trained = torch.from_numpy(items.popularity_N > 0)
+    trained = torch.from_numpy(items.popularity_N > 0).to(target.target_SD.device)
     total, users = 0.0, 0
     for rows in read_all(manifest, rank, size) if manifest.shard_rows(rank, size) else ():
         judged = rows.take(np.flatnonzero([len(held_out) > 0 for held_out in rows.held_out]))
@@ -48,7 +49,7 @@ def _rank_items(
     trained: torch.Tensor,
     plan: TrainingPlan,
 ) -> np.ndarray:
-    histories = Histories.from_lists(rows.items)
+    histories = move(Histories.from_lists(rows.items), trained.device)
     user_BD = model.users(history.history_SD, histories)
     return best_unseen(user_BD @ target.target_SD.T + target.bias_S, histories, trained, plan.metric_k)
 
@@ -59,8 +60,8 @@ def best_unseen(scores_BN: torch.Tensor, histories: Histories, allowed_N: torch.
     Overwrites the scores of what may not be recommended.
     """
     scores_BN.masked_fill_(~allowed_N, -torch.inf)
-    owner_F = torch.arange(len(scores_BN)).repeat_interleave(histories.lengths)
+    owner_F = torch.arange(len(scores_BN), device=scores_BN.device).repeat_interleave(histories.lengths)
     scores_BN[owner_F, histories.index_F] = -torch.inf
     best = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
-    lists = np.where(torch.isfinite(best.values).numpy(), best.indices.numpy(), -1)
+    lists = np.where(torch.isfinite(best.values).cpu().numpy(), best.indices.cpu().numpy(), -1)
     return np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from crossweave.errors import SettingsError
 from crossweave.training.collective import Collective, run_ranks
-from crossweave.training.loop import train
+from crossweave.training.loop import TrainingOutcome, train
 from crossweave.training.plan import TrainingPlan
 
 EPOCHS = 6
@@ -48,38 +49,52 @@ def test_gradients_may_travel_at_half_precision(plan: TrainingPlan, tmp_path: Pa
     assert 0 < max(differences) < 0.1
 
 
+def started(plan: TrainingPlan, folder: Path, stop_after: int | None = None, every: int = 3) -> TrainingOutcome:
+    """Train into a folder, a checkpoint due after every few steps; all ranks stop in the named step."""
+
+    def work(plan: TrainingPlan, collective: Collective) -> TrainingOutcome:
+        from crossweave.training.checkpoint import Checkpoints
+        from crossweave.training.loop import Trainer
+
+        step, asked = Trainer._step, 0
+
+        def step_or_stop(self, batches):
+            nonlocal asked
+            asked += 1
+            if self.state.step == stop_after:
+                raise SettingsError("stopped by the test")
+            return step(self, batches)
+
+        Trainer._step = step_or_stop
+        Checkpoints.due = property(lambda self: asked % every == 0)
+        return train(plan, collective)
+
+    folder.mkdir(exist_ok=True)
+    return run_ranks(work, replace(plan, folder=folder), plan.ranks, 120, folder / "ranks", loopback=True)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Horovod's, of a stopped rank
-def test_training_stopped_after_any_epoch_and_resumed_ends_with_the_same_curves_and_weights(
+def test_training_stopped_in_any_step_and_resumed_ends_with_the_same_curves_and_weights(
     plan: TrainingPlan, tmp_path: Path
 ):
-    def start(folder: Path, stop_after: int | None = None):
-        def work(plan: TrainingPlan, collective: Collective):
-            from crossweave.training.checkpoint import Checkpoints
-
-            save = Checkpoints.save
-
-            def save_and_stop(self, model, optimizer, state):
-                save(self, model, optimizer, state)
-                if state.epoch == stop_after:
-                    raise SettingsError("stopped by the test")
-
-            Checkpoints.save = save_and_stop
-            try:
-                return train(plan, collective)
-            finally:
-                Checkpoints.save = save
-
-        folder.mkdir(exist_ok=True)
-        return run_ranks(work, replace(plan, folder=folder), plan.ranks, 120, folder / "ranks", loopback=True)
-
-    whole = start(tmp_path / "whole")
+    plan = replace(plan, batch_users=4, accumulate=2)
+    whole = started(plan, tmp_path / "whole")
     assert whole.epochs == EPOCHS
-    for stop in (1, 4):
+    per_epoch = whole.steps // EPOCHS
+    assert per_epoch >= 3
+    parted = tmp_path / "parted"
+    # In the first epoch, at the end of the second, and in the middle of a later one, off the checkpoints.
+    for stop in (2, 2 * per_epoch, 4 * per_epoch + 2):
         with pytest.raises(SettingsError, match="stopped by the test"):
-            start(tmp_path / "parted", stop)
-    resumed = start(tmp_path / "parted")
+            started(plan, parted, stop, every=2)
+    newest = max((parted / "checkpoints").glob("step-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-7])
+    resumed = started(plan, parted)
     assert resumed.resumed_from == 4
+    assert 0 < resumed.figures["resumed_from_step"] < int(newest.stem.removeprefix("step-"))
     assert resumed.curves == whole.curves
-    assert board(tmp_path / "parted") == [pytest.approx(value) for _, value in whole.curves["loss"]]
-    assert weights(replace(plan, folder=tmp_path / "parted")) == weights(replace(plan, folder=tmp_path / "whole"))
+    assert board(parted) == [pytest.approx(value) for _, value in whole.curves["loss"]]
+    assert weights(replace(plan, folder=parted)) == weights(replace(plan, folder=tmp_path / "whole"))
+    lines = [json.loads(line) for line in plan.progress.read_text(encoding="utf-8").splitlines()]
+    assert [newest.stem in line["warning"] for line in lines if "warning" in line] == [True]
