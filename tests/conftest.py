@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -21,7 +22,10 @@ from support import Chain, Night
 
 from crossweave.config import Settings, load_settings
 from crossweave.demo import generate_shop
+from crossweave.runtime.plan import plan_context
 from crossweave.runtime.session import open_session
+from crossweave.stages import train
+from crossweave.training.plan import TrainingPlan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
@@ -120,3 +124,21 @@ def night(tmp_path_factory: pytest.TempPathFactory, shop: Path, spark: SparkSess
     """The whole chain, once, with two Horovod ranks. Tests read it; those that write use `new_chain`."""
     chain = Chain(tmp_path_factory.mktemp("night") / "ws", shop)
     return Night(chain, chain.run())
+
+
+@pytest.fixture
+def training_plan(night: Night, tmp_path: Path) -> Callable[..., TrainingPlan]:
+    """Return a function that plans a training on the night's tensors into a folder of the test's own.
+
+    Pairs are settings, with two underscores for a dot.
+    """
+
+    def make(**pairs: Any) -> TrainingPlan:
+        words = night.chain.words(**pairs)
+        files = [Path(words[i + 1]) for i, word in enumerate(words) if word == "--conf"]
+        given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        context = plan_context(load_settings(files, given), datetime.date(2026, 1, 2))
+        manifest, _ = train._inputs(context)
+        return train.training_plan(context.settings, manifest, tmp_path, tmp_path / "progress.jsonl", "warm")
+
+    return make
