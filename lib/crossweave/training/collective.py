@@ -70,7 +70,8 @@ class Collective:
 
     def from_first(self, value: Result) -> Result:
         """Return the value that rank 0 gave."""
-        given: Result = self._hvd.broadcast_object(value, root_rank=0)
+        # By itself Horovod names it after the value's type, and waits for ever where the ranks' types differ.
+        given: Result = self._hvd.broadcast_object(value, root_rank=0, name="from_first")
         return given
 
     def distribute(
