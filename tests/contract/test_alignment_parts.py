@@ -1,13 +1,14 @@
-"""Every fusion, loss and user tower of the registries keeps its contract."""
+"""Every fusion, loss, user tower and head of the registries keeps its contract."""
 
 import numpy as np
 import pytest
 import torch
 from steps import DIM, MODALITIES, RANKING, choices, tokens
 
-from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
+from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS, build
+from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.model import AlignmentModel, ItemBatch
+from crossweave.alignment.model import AlignmentModel, ItemBatch, ItemVectors
 from crossweave.alignment.spec import ModelSpec
 from crossweave.errors import SettingsError
 
@@ -19,6 +20,10 @@ def histories(rows):
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(11)
+
+
+def small_model(**parts):
+    return AlignmentModel(ModelSpec(**{**SPEC, **parts}))
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -51,27 +56,86 @@ def test_an_item_without_any_modality_gets_a_finite_vector(name):
     torch.testing.assert_close(fused[0], fused[1])
 
 
+def scored(tower, items, rows, targets):
+    """Return what the users of a tower score against targets, by inner products."""
+    if not isinstance(tower, TargetAware):
+        return tower(items, histories(rows)) @ targets.T
+    user, attention = tower(items, histories(rows))
+    return user @ targets.T + attention.block(targets, targets)
+
+
 @pytest.mark.parametrize("name", USER_TOWERS)
-def test_a_user_tower_gives_one_vector_a_user_and_every_item_of_a_history_gets_a_gradient(name):
+def test_a_user_tower_scores_every_user_and_every_item_of_a_history_gets_a_gradient(name):
     tower = build(USER_TOWERS, "user tower", name, DIM).eval()
-    items = torch.randn(5, DIM, requires_grad=True)
-    users = tower(items, histories([[0, 1, 2], [4], []]))
-    assert users.shape == (3, DIM)
-    assert torch.isfinite(users).all()
-    users.pow(2).sum().backward()
+    items, targets = torch.randn(5, DIM, requires_grad=True), torch.randn(7, DIM, requires_grad=True)
+    with torch.no_grad():
+        tower.newcomer_D.normal_()
+    scores = scored(tower, items, [[0, 1, 2], [4], []], targets)
+    assert scores.shape == (3, 7)
+    assert torch.isfinite(scores).all()
+    scores.pow(2).sum().backward()
     assert (items.grad.abs().sum(1) > 0).tolist() == [True, True, True, False, True]
+    assert (targets.grad.abs().sum(1) > 0).all()
 
 
 @pytest.mark.parametrize("name", USER_TOWERS)
 def test_a_user_does_not_depend_on_the_others_of_the_batch(name):
     tower = build(USER_TOWERS, "user tower", name, DIM).eval()
-    items = torch.randn(5, DIM)
-    together = tower(items, histories([[0, 1, 2], [4, 3], []]))
-    alone = [tower(items, histories([row]))[0] for row in ([0, 1, 2], [4, 3], [])]
-    torch.testing.assert_close(together, torch.stack(alone))
+    items, targets = torch.randn(5, DIM), torch.randn(7, DIM)
+    rows = [[0, 1, 2], [4, 3], []]
+    alone = [scored(tower, items, [row], targets) for row in rows]
+    torch.testing.assert_close(scored(tower, items, rows, targets), torch.cat(alone))
 
 
-@pytest.mark.parametrize(("registry", "what"), [(FUSIONS, "fusion"), (LOSSES, "loss"), (USER_TOWERS, "user tower")])
+def randomised(part):
+    """Return a part with random parameters: many start at zero, where they say nothing."""
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter.copy_(0.5 * torch.randn_like(parameter))
+    return part
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_scores_a_block_of_pairs_as_it_scores_each_pair_and_gradients_reach_both_sides(name):
+    model = small_model(head=name)
+    randomised(model.head)
+    items = torch.randn(5, DIM, requires_grad=True)
+    made = ItemVectors(None, None, torch.randn(9, DIM, requires_grad=True), torch.randn(9, requires_grad=True), items)
+    users, targets = model.users(items, histories([[0, 1], [4], [2]])), model.targets(made)
+    scores = model.scores(users, targets)
+    assert scores.shape == (3, 9)
+    pairs = torch.tensor([(u, t) for u in range(3) for t in range(9)])
+    one_by_one = model.pair_scores(users, pairs[:, 0], targets.take(pairs[None, :, 1]))
+    torch.testing.assert_close(one_by_one[0].view(3, 9), scores)
+    alone = torch.cat([model.scores(users.part(u, u + 1), targets) for u in range(3)])
+    torch.testing.assert_close(alone, scores)
+    scores.pow(2).sum().backward()
+    for side in (items, made.target_SD, made.bias_S):
+        reached = side.grad.abs().view(len(side), -1).sum(1) > 0
+        assert reached.tolist() == [i != 3 or side is not items for i in range(len(side))]
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.head.parameters())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_newcomer_at_the_origin_has_finite_gradients_under_every_head(name):
+    model = small_model(head=name)
+    made = ItemVectors(None, None, torch.randn(4, DIM), torch.randn(4), torch.randn(5, DIM))
+    model.scores(model.users(made.history_SD, histories([[]])), model.targets(made)).sum().backward()
+    assert model.user_tower.newcomer_D.grad.abs().max() < 1e5
+
+
+@pytest.mark.parametrize("name", ["dot", "fm", "mlp"])
+def test_a_head_starts_as_the_inner_product(name):
+    model = small_model(head=name)
+    made = ItemVectors(None, None, torch.randn(4, DIM), torch.randn(4), torch.randn(5, DIM))
+    users = model.users(made.history_SD, histories([[0, 1]]))
+    plain = made.history_SD[:2].mean(0, keepdim=True) @ made.target_SD.T + made.bias_S
+    torch.testing.assert_close(model.scores(users, model.targets(made)), plain)
+
+
+@pytest.mark.parametrize(
+    ("registry", "what"), [(FUSIONS, "fusion"), (LOSSES, "loss"), (USER_TOWERS, "user tower"), (HEADS, "head")]
+)
 def test_an_unknown_name_lists_the_valid_ones(registry, what):
     with pytest.raises(SettingsError, match=next(iter(registry))):
         build(registry, what, "nonsense")
@@ -83,8 +147,6 @@ def test_unfit_settings_of_a_part_are_a_settings_error():
 
 
 # Each part learns what it is for ------------------------------------------------------------------------------------
-
-ITEMS, SHOWN, USERS = 24, 16, 20
 
 
 def checkerboard():
@@ -117,7 +179,7 @@ SPEC = {
 
 def learn(steps=120, **parts):
     """Train a model on the first items of the checkerboard; returns how often a user prefers the right new item."""
-    model, (items, parity) = AlignmentModel(ModelSpec(**{**SPEC, **parts})), checkerboard()
+    model, (items, parity) = small_model(**parts), checkerboard()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     rng = np.random.default_rng(6)
     candidates = torch.arange(SHOWN)
@@ -129,7 +191,7 @@ def learn(steps=120, **parts):
             positives[user, order[4:]] = 1.0
         made, _ = model.items(items)
         users = model.users(made.history_SD, histories([order[:4] for order in orders]))
-        scores = users @ made.target_SD[candidates].T + made.bias_S[candidates]
+        scores = model.scores(users, model.targets(made, candidates))
         loss, _ = model.loss(made, candidates, candidates, choices(scores, positives))
         optimizer.zero_grad()
         loss.backward()
@@ -138,7 +200,7 @@ def learn(steps=120, **parts):
     with torch.no_grad():
         made, _ = model.items(items)
         users = model.users(made.history_SD, histories([row[:4] for row in likes]))
-        new = users @ made.target_SD[SHOWN:].T + made.bias_S[SHOWN:]
+        new = model.scores(users, model.targets(made, torch.arange(SHOWN, ITEMS)))
     own = torch.from_numpy(parity[SHOWN:][None, :] == (np.arange(USERS) % 2)[:, None])
     right = [(new[u][own[u]][:, None] > new[u][~own[u]][None, :]).float().mean() for u in range(USERS)]
     return torch.stack(right).mean().item()
@@ -152,6 +214,11 @@ def test_a_fusion_learns_the_checkerboard_and_carries_it_to_new_items(name):
 @pytest.mark.parametrize("name", USER_TOWERS)
 def test_a_user_tower_learns_the_checkerboard(name):
     assert learn(user_tower=name) > 0.95
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_learns_the_checkerboard(name):
+    assert learn(head=name) > 0.95
 
 
 @pytest.mark.parametrize("name", RANKING)

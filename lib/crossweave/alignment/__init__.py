@@ -1,4 +1,4 @@
-"""The alignment model: fusions, losses, user towers and collaborative models, each one module and one line here."""
+"""The alignment model: fusions, losses, towers, heads and collaborative models, each one module and one line here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ FUSIONS: dict[str, str] = {
     "transformer": "crossweave.alignment.fusions.transformer:TransformerFusion",
     "weighted": "crossweave.alignment.fusions.weighted:WeightedFusion",
 }
+HEADS: dict[str, str] = {
+    "cosine": "crossweave.alignment.heads.cosine:Cosine",
+    "dot": "crossweave.alignment.heads.dot:Dot",
+    "fm": "crossweave.alignment.heads.fm:FactorisationMachine",
+    "mlp": "crossweave.alignment.heads.mlp:Mlp",
+}
 LOSSES: dict[str, str] = {
     "adversarial": "crossweave.alignment.losses.adversarial:Adversarial",
     "bpr": "crossweave.alignment.losses.bpr:Bpr",
@@ -41,6 +47,7 @@ USER_TOWERS: dict[str, str] = {
     "history_attention": "crossweave.alignment.towers.history_attention:HistoryAttention",
     "lstm": "crossweave.alignment.towers.recurrent:Lstm",
     "mean": "crossweave.alignment.towers.mean:Mean",
+    "target_attention": "crossweave.alignment.towers.target_attention:TargetAttention",
 }
 
 

@@ -50,6 +50,19 @@ class Blend:
         return add
 
 
+def together(*additions: Addition | None) -> Addition | None:
+    """Return what adds all of these, one after the other; None where there is none."""
+    given = [addition for addition in additions if addition is not None]
+    if not given:
+        return None
+
+    def add(scores_UB: Tensor, start: int, stop: int) -> None:
+        for addition in given:
+            addition(scores_UB, start, stop)
+
+    return add
+
+
 def save_members(folder: Path, members: list[Member]) -> dict[str, float]:
     """Write the models below a model's folder; returns name -> weight for its model.json."""
     for member in members:

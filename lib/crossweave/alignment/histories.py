@@ -44,6 +44,22 @@ class Histories:
         place_L = torch.arange(int(length_X.max()), device=self.index_F.device)
         return self.index_F[(end_X - length_X)[:, None] + place_L.minimum(length_X[:, None] - 1)], length_X
 
+    def newest(self, limit: int) -> Histories:
+        """Return the histories with at most their newest `limit` items."""
+        length_B = self.lengths
+        left_F = (self.start_B + length_B).repeat_interleave(length_B)
+        left_F -= torch.arange(len(self.index_F), device=self.index_F.device)
+        kept_B = length_B.clamp(max=limit)
+        return Histories(self.index_F[left_F <= limit], kept_B.cumsum(0) - kept_B)
+
+    def part(self, start: int, stop: int) -> Histories:
+        """Return those of the users from start to stop."""
+        begin_B = self.start_B[start:stop]
+        if not len(begin_B):
+            return Histories(self.index_F[:0], begin_B)
+        end = self.start_B[stop] if stop < len(self.start_B) else len(self.index_F)
+        return Histories(self.index_F[begin_B[0] : end], begin_B - begin_B[0])
+
     @property
     def lengths(self) -> Tensor:
         """The number of items of each user: int64 [B]."""

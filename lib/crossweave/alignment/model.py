@@ -1,6 +1,7 @@
-"""The alignment model: projectors → fusion → item vectors, and a user tower over them.
+"""The alignment model: projectors → fusion → item vectors, a user tower over them, and a head that scores both.
 
-Shape letters: B batch, D dim of the model, M modalities, S items of one step.
+Shape letters: B batch, D dim of the model, E dim of the head's product, M modalities, Q variants, R pairs, S items of
+one step.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS, build
+from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS, build
+from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.losses.base import AlignmentLoss, Choices, Peers
+from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.spec import ModelSpec
 
 
@@ -34,7 +37,7 @@ class ItemVectors:
 
     tokens_SMD: Tensor  # normed as the spec says; zero where the modality is missing
     present_SM: Tensor  # after modality dropout
-    target_SD: Tensor  # as a recommendation: score = user · target + bias
+    target_SD: Tensor  # as a recommendation, before the head
     bias_S: Tensor
     history_SD: Tensor  # as part of a history
 
@@ -71,7 +74,7 @@ class Projector(nn.Module):
 
 
 class AlignmentModel(nn.Module):
-    """Scores users against items: content through the fusion, behaviour through ids, one inner product."""
+    """Scores users against items: content through the fusion, behaviour through ids, brought together by the head."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -87,6 +90,7 @@ class AlignmentModel(nn.Module):
         self.as_history = nn.Linear(spec.dim, spec.dim)
         self.content_bias = nn.Linear(spec.dim, 1)
         self.user_tower = build(USER_TOWERS, "user tower", spec.user_tower, spec.dim, **spec.user_tower_settings)
+        self.head = build(HEADS, "head", spec.head, spec.dim, **spec.head_settings)
         shape = spec.dim, len(spec.modalities)
         self.losses = nn.ModuleDict(
             {name: build(LOSSES, "loss", name, *shape, **spec.loss_settings.get(name, {})) for name in spec.losses}
@@ -139,9 +143,59 @@ class AlignmentModel(nn.Module):
             history_SD=content.history_SD + keep_S1 * self.id_history(index_S),
         )
 
-    def users(self, history_SD: Tensor, histories: Histories) -> Tensor:
-        """Return user vectors [B, D]; `histories` name rows of `history_SD`."""
-        return self.user_tower(history_SD, histories)
+    @property
+    def target_aware(self) -> bool:
+        """Whether users depend on the target."""
+        return isinstance(self.user_tower, TargetAware)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether a score is users.vector_BE @ targets.item_SE.T + bias, and nothing beyond."""
+        return bool(self.head.product) and not self.target_aware
+
+    def users(self, history_SD: Tensor, histories: Histories) -> Users:
+        """Return the users of these histories, which name rows of `history_SD`."""
+        if self.target_aware:
+            user_BD, attention = self.user_tower(history_SD, histories)
+            return Users(self.head.users(user_BD), attention.through(self.head.users))
+        return Users(self.head.users(self.user_tower(history_SD, histories)))
+
+    def targets(self, items: ItemVectors, chosen_C: Tensor | None = None) -> Targets:
+        """Return all items, or the chosen rows of them, as the head takes recommendations."""
+        query_SD, bias_S = items.target_SD, items.bias_S
+        if chosen_C is not None:
+            query_SD, bias_S = query_SD[chosen_C], bias_S[chosen_C]
+        item_SE, bias_S = self.head.items(query_SD, bias_S)
+        return Targets(item_SE, bias_S, query_SD if self.target_aware else None)
+
+    def scores(self, users: Users, targets: Targets) -> Tensor:
+        """Return the score of every user with every item [B, S]."""
+        scores_BS = users.vector_BE @ targets.item_SE.T + targets.bias_S
+        rest_BS = self.beyond_product(users, targets)
+        return scores_BS if rest_BS is None else scores_BS + rest_BS
+
+    def beyond_product(self, users: Users, targets: Targets) -> Tensor | None:
+        """Return what the scores [B, S] have beyond users.vector_BE @ targets.item_SE.T + bias; None: nothing."""
+        if users.attention is not None:
+            assert targets.query_SD is not None
+            return users.attention.block(targets.query_SD, targets.item_SE)
+        if not self.head.product:
+            rest_BS: Tensor = self.head.pairs(users.vector_BE, targets.item_SE)
+            return rest_BS
+        return None
+
+    def pair_scores(self, users: Users, user_R: Tensor, targets_QR: Targets) -> Tensor:
+        """Return the scores [Q, R] of R pairs: each a user, by place in `users`, and an item in Q variants."""
+        product_QR = torch.einsum("re,qre->qr", users.vector_BE[user_R], targets_QR.item_SE)
+        scores_QR = product_QR + targets_QR.bias_S
+        if self.is_product:
+            return scores_QR
+        for user in user_R.unique().tolist():
+            own_P = (user_R == user).nonzero().squeeze(1)
+            rest = self.beyond_product(users.part(user, user + 1), targets_QR.take((slice(None), own_P)).flat())
+            assert rest is not None
+            scores_QR[:, own_P] += rest.view(len(scores_QR), -1)
+        return scores_QR
 
     def loss(
         self, items: ItemVectors, aligned_A: Tensor, index_A: Tensor, choices: Choices

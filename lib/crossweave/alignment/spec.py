@@ -25,6 +25,8 @@ class ModelSpec:
     loss_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     token_norm: str = "unit"
     max_norm: float | None = None
+    head: str = "dot"
+    head_settings: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the spec as plain values."""

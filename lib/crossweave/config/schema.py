@@ -142,6 +142,8 @@ class ModelSettings(Section):
     fusion_settings: dict[str, Any]
     user_tower: str
     user_tower_settings: dict[str, Any]
+    head: str
+    head_settings: dict[str, Any]
     losses: dict[str, Annotated[float, Field(ge=0.0)]]
     loss_settings: dict[str, dict[str, Any]]
     collaborative: dict[str, dict[str, Any] | None]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from crossweave.alignment.model import AlignmentModel, ItemBatch
+from crossweave.alignment.sides import Targets, Users
 
 BEHAVIOUR = "behaviour"
 SIMILAR_ITEMS = "similar_items"  # a new item's: what users took who took items of such content
@@ -34,26 +35,28 @@ class Reasons:
         self._coalitions = list(itertools.product((False, True), repeat=len(self.players)))
         with torch.inference_mode():
             tokens_SMD = model.tokens(batch.vectors, batch.present_SM)
-            vectors, biases = [], []
+            made: list[Targets] = []
             for coalition in self._coalitions:
                 present_SM = batch.present_SM & torch.tensor(coalition[:modalities], dtype=torch.bool)
                 behaviour = model.spec.item_id and coalition[-1]
                 with_id_S = batch.known_S if behaviour else torch.zeros_like(batch.known_S)
-                made = model.assemble(tokens_SMD, present_SM, batch.index_S, with_id_S)
-                vectors.append(made.target_SD)
-                biases.append(made.bias_S)
-        self._vectors_QSD, self._bias_QS = torch.stack(vectors), torch.stack(biases)
+                made.append(model.targets(model.assemble(tokens_SMD, present_SM, batch.index_S, with_id_S)))
+        self._model = model
+        self._targets_QS = Targets.stack(made)
         self._weights_PQ = torch.from_numpy(shapley_weights(len(self.players))).float()
 
-    def shares(self, user_RD: Tensor, item_R: Tensor) -> np.ndarray:
-        """Return shares [R, players] of R scores: user rows against positions in the items given at the start."""
-        worth_QR = torch.einsum("rd,qrd->qr", user_RD, self._vectors_QSD[:, item_R]) + self._bias_QS[:, item_R]
-        return np.asarray((self._weights_PQ @ worth_QR).T.numpy())
+    def shares(self, users: Users, user_R: Tensor, item_R: Tensor) -> np.ndarray:
+        """Return shares [R, players] of R scores: places in `users` against those in the items given at the start."""
+        return np.asarray((self._weights_PQ @ self._worth(users, user_R, item_R, slice(None))).T.numpy())
 
-    def empty_score(self, user_RD: Tensor, item_R: Tensor) -> np.ndarray:
+    def empty_score(self, users: Users, user_R: Tensor, item_R: Tensor) -> np.ndarray:
         """Return the scores [R] with every player hidden: what no modality is responsible for."""
-        worth_R = (user_RD * self._vectors_QSD[0, item_R]).sum(1) + self._bias_QS[0, item_R]
-        return np.asarray(worth_R.numpy())
+        return np.asarray(self._worth(users, user_R, item_R, slice(0, 1))[0].numpy())
+
+    @torch.inference_mode()
+    def _worth(self, users: Users, user_R: Tensor, item_R: Tensor, coalitions: slice) -> Tensor:
+        """Return the scores [Q, R] that the model gives with the players of these coalitions alone."""
+        return self._model.pair_scores(users, user_R, self._targets_QS.take((coalitions, item_R)))
 
 
 def credit(

@@ -15,8 +15,9 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from crossweave.alignment.blend import load_blend
+from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.store import load_model
 from crossweave.config import ScoreSettings
 from crossweave.errors import SettingsError
@@ -27,7 +28,7 @@ from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
 from crossweave.scoring.topk import PAD, TopK, top_k
-from crossweave.scoring.users import user_vectors
+from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.files import digest
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import RECOMMENDATIONS, spark_schema
@@ -116,10 +117,15 @@ def _write_item_vectors(
 ) -> None:
     """Run the item tower once; the workers memory-map its result."""
     items = open_items(manifest)
-    made = all_items(load_model(folder), items)
-    _save(folder / "target.npy", made.target_SD.numpy())
+    model = load_model(folder)
+    made = all_items(model, items)
+    with torch.inference_mode():
+        targets = model.targets(made)
+    _save(folder / "target.npy", targets.item_SE.numpy())
+    _save(folder / "bias.npy", targets.bias_S.numpy())
+    if targets.query_SD is not None:
+        _save(folder / "query.npy", targets.query_SD.numpy())
     _save(folder / "history.npy", made.history_SD.numpy())
-    _save(folder / "bias.npy", made.bias_S.numpy())
     _save(folder / "candidate.npy", items.candidate_N)
     index = store.read(context.spark, "item_index", index_version).orderBy("item_index").toPandas()
     table = pa.table({"item_id": pa.array(index["item_id"], pa.string())})
@@ -188,9 +194,10 @@ class _Scorer:
         self.settings = task.settings
         self.model, self.blend = load_model(task.model), load_blend(task.model)
         load = functools.partial(np.load, mmap_mode="c")  # copy-on-write: torch wants writable arrays
-        self.target_ND = torch.from_numpy(load(task.model / "target.npy"))
+        item_NE, bias_N = (torch.from_numpy(load(task.model / f"{name}.npy")) for name in ("target", "bias"))
+        query_ND = torch.from_numpy(load(task.model / "query.npy")) if self.model.target_aware else None
+        self.targets = Targets(item_NE, bias_N, query_ND)
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
-        self.bias_N = torch.from_numpy(load(task.model / "bias.npy"))
         self.allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
         with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
             self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
@@ -204,16 +211,16 @@ class _Scorer:
     ) -> pa.RecordBatch:
         """Return recommendation rows, best first for each user in turn."""
         flat = Histories.from_lists(histories)
-        user_UD = user_vectors(self.model, self.history_ND, flat)
+        users = read_users(self.model, self.history_ND, flat)
         best = top_k(
-            user_UD,
-            self.target_ND,
-            self.bias_N,
+            users.vector_BE,
+            self.targets.item_SE,
+            self.targets.bias_S,
             self.settings.top_k,
             allowed_N=self.allowed_N,
             masked=seen,
             block_items=self.settings.block_items,
-            addition=self.blend.additions(flat),
+            addition=together(beyond_product(self.model, users, self.targets), self.blend.additions(flat)),
         )
         row, place = np.nonzero(best.items_UK != PAD)
         item_R = best.items_UK[row, place]
@@ -223,24 +230,26 @@ class _Scorer:
             pa.array((place + 1).astype(np.int32)),
             self.item_ids.take(pa.array(item_R)),
             pa.array(best.scores_UK[row, place]),
-            self._reasons(user_UD, best, row, place),
+            self._reasons(users, best, row, place),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
 
-    def _reasons(self, user_UD: torch.Tensor, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
+    def _reasons(self, users: Users, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
         explained = place < self.settings.reasons
         counts = np.zeros(len(row), np.int32)
         names: list[np.ndarray] = []
         values: list[np.ndarray] = []
-        for start in range(0, len(user_UD), REASON_USERS):
+        for start in range(0, len(users), REASON_USERS):
             chosen = np.flatnonzero(explained & (row >= start) & (row < start + REASON_USERS))
             if not len(chosen):
                 continue
-            wanted, position = np.unique(best.items_UK[row[chosen], place[chosen]], return_inverse=True)
+            item_R = best.items_UK[row[chosen], place[chosen]]
+            wanted, position = np.unique(item_R, return_inverse=True)
             batch = gather_items(self.items, wanted)
             reasons = Reasons(self.model, batch)
-            shares_RP = reasons.shares(user_UD[torch.from_numpy(row[chosen])], torch.from_numpy(position))
+            some, who_R = users.part(start, start + REASON_USERS), torch.from_numpy(row[chosen] - start)
+            shares_RP = reasons.shares(some, who_R, torch.from_numpy(position))
             has_SP = [batch.present_SM.numpy()]
             if BEHAVIOUR in reasons.players:
                 has_SP.append(batch.known_S.numpy()[:, None])
@@ -248,8 +257,8 @@ class _Scorer:
             players = reasons.players
             if self.blend.members:
                 # A blend is a sum, so its Shapley share is all that the collaborative models added.
-                who, item_R = torch.from_numpy(row[chosen]), torch.from_numpy(best.items_UK[row[chosen], place[chosen]])
-                neural_R = (user_UD[who] * self.target_ND[item_R]).sum(1) + self.bias_N[item_R]
+                pairs_1R = self.targets.take(torch.from_numpy(item_R)[None])
+                neural_R = self.model.pair_scores(some, who_R, pairs_1R)[0]
                 added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy()
                 known_R = batch.known_S.numpy()[position]
                 for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):

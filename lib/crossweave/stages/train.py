@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from crossweave.alignment import COLLABORATIVE, FUSIONS, LOSSES, USER_TOWERS, find
+from crossweave.alignment import COLLABORATIVE, FUSIONS, HEADS, LOSSES, USER_TOWERS, find
+from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import FOLDER, save_members
 from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
@@ -54,7 +55,13 @@ log = logging.getLogger(__name__)
 def check_model(settings: Settings) -> None:
     """Raise SettingsError for a part that does not exist, or settings of the content map that it does not have."""
     find(FUSIONS, "fusion", settings.model.fusion)
-    find(USER_TOWERS, "user tower", settings.model.user_tower)
+    tower = find(USER_TOWERS, "user tower", settings.model.user_tower)
+    head = find(HEADS, "head", settings.model.head)
+    if issubclass(tower, TargetAware) and not head.product:
+        raise SettingsError(
+            f"user tower {settings.model.user_tower} needs a head that is a product, and {settings.model.head} is none",
+            f"model.head may be {', '.join(name for name in HEADS if find(HEADS, 'head', name).product)}",
+        )
     for name in (*settings.model.losses, *settings.model.loss_settings):
         find(LOSSES, "loss", name)
     for name in settings.model.collaborative:
@@ -282,6 +289,8 @@ def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
         modality_dropout=model.modality_dropout,
         token_norm=model.token_norm,
         max_norm=model.max_norm,
+        head=model.head,
+        head_settings=model.head_settings,
     )
 
 

@@ -117,6 +117,7 @@ class _Users:
         self.judged = np.flatnonzero([len(wanted) > 0 for wanted in interactions.held_out])
         self.judged = np.sort(rng.permutation(self.judged)[: max(USERS_AT_ONCE, MOST_SCORES // max(1, items.count))])
         self.vectors, self.count = all_items(model, items), items.count
+        self.targets = model.targets(self.vectors)
 
     def some(self) -> tuple[Histories, Tensor]:
         """Return the histories and neural scores of a few users, of any where none held out an item."""
@@ -134,8 +135,7 @@ class _Users:
     @torch.inference_mode()
     def _scores(self, users: np.ndarray) -> tuple[Histories, Tensor]:
         histories = Histories.from_matrix(self.interactions.seen_UN[users])
-        user_BD = self.model.users(self.vectors.history_SD, histories)
-        return histories, user_BD @ self.vectors.target_SD.T + self.vectors.bias_S
+        return histories, self.model.scores(self.model.users(self.vectors.history_SD, histories), self.targets)
 
 
 @torch.inference_mode()

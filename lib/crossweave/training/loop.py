@@ -65,11 +65,11 @@ def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None 
 
 
 def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[str, Any]]:
-    """Part what learns from behaviour alone (ids, user tower) from what reads content, which a few steps overfit."""
+    """Part what learns from behaviour (ids, user tower, head) from what reads content, which a few steps overfit."""
     behaviour: list[torch.nn.Parameter] = []
     content: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (behaviour if name.startswith(("id_", "user_tower.")) else content).append(parameter)
+        (behaviour if name.startswith(("id_", "user_tower.", "head.")) else content).append(parameter)
     return [
         {"params": behaviour, "weight_decay": plan.weight_decay, "share": 1.0},
         {"params": content, "weight_decay": plan.content_weight_decay, "share": plan.content_learning_rate},
@@ -247,12 +247,12 @@ class Trainer:
         """Return the loss of one batch and its parts."""
         plan, model = self.plan, self.model
         items, content = model.items(batch.items)
-        user_BD = model.users(items.history_SD, batch.histories)
+        users = model.users(items.history_SD, batch.histories)
         # Some users (rows come shuffled) choose by content alone, as they will among new items.
-        hidden = round(plan.spec.item_id_dropout * len(user_BD)) if plan.spec.item_id else 0
+        hidden = round(plan.spec.item_id_dropout * len(users)) if plan.spec.item_id else 0
         parts_BC = [
-            user_XD @ some.target_SD[batch.candidates_C].T + some.bias_S[batch.candidates_C]
-            for user_XD, some in ((user_BD[:hidden], content), (user_BD[hidden:], items))
+            model.scores(some, model.targets(vectors, batch.candidates_C))
+            for some, vectors in ((users.part(0, hidden), content), (users.part(hidden, len(users)), items))
         ]
         # What a user has is masked when ranking; as negatives these items would push their like away.
         scores_BC = torch.cat(parts_BC)

@@ -7,6 +7,7 @@ import torch
 
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel, ItemVectors
+from crossweave.alignment.sides import Targets
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import SequenceRows, read_all
@@ -27,14 +28,14 @@ def validate(
     """
     model.eval()
     history = all_items(model, items)
-    target = history if plan.ids_in_validation else all_items(model, items, with_ids=False)
-    trained = torch.from_numpy(items.popularity_N > 0).to(target.target_SD.device)
+    targets = model.targets(history if plan.ids_in_validation else all_items(model, items, with_ids=False))
+    trained = torch.from_numpy(items.popularity_N > 0).to(targets.bias_S.device)
     total, users = 0.0, 0
     for rows in read_all(manifest, rank, size) if manifest.shard_rows(rank, size) else ():
         judged = rows.take(np.flatnonzero([len(held_out) > 0 for held_out in rows.held_out]))
         for start in range(0, len(judged), USERS_AT_ONCE):
             some = judged.take(np.arange(start, min(start + USERS_AT_ONCE, len(judged))))
-            lists = _rank_items(model, some, history, target, trained, plan)
+            lists = _rank_items(model, some, history, targets, trained, plan)
             total += float(plan.metric(lists, some.held_out).sum())
             users += len(some)
     model.train()
@@ -45,13 +46,13 @@ def _rank_items(
     model: AlignmentModel,
     rows: SequenceRows,
     history: ItemVectors,
-    target: ItemVectors,
+    targets: Targets,
     trained: torch.Tensor,
     plan: TrainingPlan,
 ) -> np.ndarray:
     histories = move(Histories.from_lists(rows.items), trained.device)
-    user_BD = model.users(history.history_SD, histories)
-    return best_unseen(user_BD @ target.target_SD.T + target.bias_S, histories, trained, plan.metric_k)
+    scores_BN = model.scores(model.users(history.history_SD, histories), targets)
+    return best_unseen(scores_BN, histories, trained, plan.metric_k)
 
 
 def best_unseen(scores_BN: torch.Tensor, histories: Histories, allowed_N: torch.Tensor, k: int) -> np.ndarray:

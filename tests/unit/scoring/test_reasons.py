@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from crossweave.alignment import HEADS
+from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel, ItemBatch
+from crossweave.alignment.sides import Users
 from crossweave.alignment.spec import ModelSpec
 from crossweave.scoring.reasons import BEHAVIOUR, MOST_PLAYERS, Reasons, credit, shapley_weights
 
@@ -38,23 +41,39 @@ def tiny_items() -> ItemBatch:
     )
 
 
-def full_scores(model, batch, user):
+def some_users(model) -> Users:
+    """Three users: two with a history, one without."""
+    history = torch.randn(4, 8, generator=torch.Generator().manual_seed(5))
+    rows = [np.array(row, np.int64) for row in ([0, 2, 3], [1], [])]
+    with torch.inference_mode():
+        return model.users(history, Histories.from_lists(rows))
+
+
+def full_scores(model, batch, users):
     with torch.inference_mode():
         tokens = model.tokens(batch.vectors, batch.present_SM)
         made = model.assemble(tokens, batch.present_SM, batch.index_S, batch.known_S)
-        return (user * made.target_SD).sum(1) + made.bias_S
+        return model.scores(users, model.targets(made))
 
 
-def test_shares_add_up_to_the_score_less_that_of_the_empty_coalition():
-    model, batch = tiny_model(), tiny_items()
-    user = torch.randn(4, 8, generator=torch.Generator().manual_seed(5))
-    reasons, item = Reasons(model, batch), torch.arange(4)
-    total = reasons.shares(user, item).sum(1) + reasons.empty_score(user, item)
-    np.testing.assert_allclose(total, full_scores(model, batch, user).numpy(), atol=1e-4)
+@pytest.mark.parametrize(
+    ("head", "tower"),
+    [*((head, "history_attention") for head in HEADS), ("dot", "target_attention"), ("fm", "target_attention")],
+)
+def test_shares_add_up_to_the_score_less_that_of_the_empty_coalition(head, tower):
+    model, batch = tiny_model(head=head, user_tower=tower), tiny_items()
+    with torch.no_grad():
+        for parameter in (*model.head.parameters(), *model.user_tower.parameters()):
+            parameter.copy_(0.5 * torch.randn_like(parameter))
+    users, reasons = some_users(model), Reasons(model, batch)
+    user, item = torch.tensor([0, 0, 1, 1, 2, 0]), torch.tensor([0, 1, 0, 3, 2, 2])
+    total = reasons.shares(users, user, item).sum(1) + reasons.empty_score(users, user, item)
+    np.testing.assert_allclose(total, full_scores(model, batch, users)[user, item].numpy(), atol=1e-4)
 
 
 def test_a_modality_that_is_not_there_and_an_unknown_id_have_no_share():
-    shares = Reasons(tiny_model(), tiny_items()).shares(torch.ones(4, 8), torch.arange(4))
+    users = Users(torch.ones(1, 8))
+    shares = Reasons(tiny_model(), tiny_items()).shares(users, torch.zeros(4, dtype=torch.int64), torch.arange(4))
     assert Reasons(tiny_model(), tiny_items()).players == ["text", "image", BEHAVIOUR]
     np.testing.assert_allclose(shares[1, 1], 0, atol=1e-6)  # no image
     np.testing.assert_allclose(shares[2, [0, 2]], 0, atol=1e-6)  # no text, id never trained

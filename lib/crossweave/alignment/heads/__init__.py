@@ -1,0 +1,1 @@
+"""Recommender heads: a user vector and an item vector → a score."""
