@@ -15,3 +15,18 @@ def test_rows_lie_end_to_end_and_empty_ones_keep_their_place() -> None:
 def test_no_user_and_only_empty_users_are_defined() -> None:
     assert Histories.from_lists([]).lengths.tolist() == []
     assert Histories.from_lists([np.array([], np.int64)] * 2).lengths.tolist() == [0, 0]
+
+
+def test_the_newest_items_and_a_part_of_the_users_keep_what_is_theirs() -> None:
+    rows = [[5, 6, 7], [], [8], [1, 2, 3, 4], []]
+    histories = Histories.from_lists([np.array(row, np.int64) for row in rows])
+
+    def lists(given: Histories) -> list[list[int]]:
+        ends = (given.start_B + given.lengths).tolist()
+        return [given.index_F[a:b].tolist() for a, b in zip(given.start_B.tolist(), ends, strict=True)]
+
+    assert lists(histories.newest(2)) == [[6, 7], [], [8], [3, 4], []]
+    assert lists(histories.newest(9)) == rows
+    for start in range(6):
+        for stop in range(start, 8):
+            assert lists(histories.part(start, stop)) == rows[start:stop]

@@ -8,27 +8,29 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from crossweave.alignment import FUSIONS, LOSSES, USER_TOWERS
+from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS
 from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
 
 COMBINATIONS = [
-    ("concat", "mean", {"bpr": 1.0, "rating": 0.1, "linear": 0.1, "coral": 0.1}),
-    ("gated", "gru", {"click": 1.0, "adversarial": 0.05, "mmd": 0.1}),
-    ("transformer", "causal_transformer", {"sampled_softmax": 1.0, "reconstruction": 0.1}),
-    ("bilinear", "lstm", {"sampled_softmax": 1.0, "bpr": 0.2, "infonce": 0.1}),
+    ("concat", "mean", "mlp", {"bpr": 1.0, "rating": 0.1, "linear": 0.1, "coral": 0.1}),
+    ("gated", "gru", "fm", {"click": 1.0, "adversarial": 0.05, "mmd": 0.1}),
+    ("transformer", "causal_transformer", "dot", {"sampled_softmax": 1.0, "reconstruction": 0.1}),
+    ("bilinear", "lstm", "cosine", {"sampled_softmax": 1.0, "bpr": 0.2, "infonce": 0.1}),
+    ("attention", "target_attention", "dot", {"sampled_softmax": 1.0}),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fusion", "tower", "losses"), COMBINATIONS)
+@pytest.mark.parametrize(("fusion", "tower", "head", "losses"), COMBINATIONS)
 def test_a_combination_of_parts_trains_on_two_ranks_and_its_loss_falls(
-    training_plan, tmp_path: Path, fusion, tower, losses
+    training_plan, tmp_path: Path, fusion, tower, head, losses
 ):
     none = dict.fromkeys(("sampled_softmax", "infonce"), 0.0)
     plan = training_plan(
         model__fusion=fusion,
         model__user_tower=tower,
+        model__head=head,
         model__losses={**none, **losses},
         train__max_epochs=6,
         train__patience=6,
@@ -68,7 +70,8 @@ def test_negatives_of_all_ranks_weights_and_constraints_train_on_two_ranks(train
 
 
 def test_the_combinations_the_chain_s_defaults_and_the_resume_test_cover_every_part():
-    fusions, towers, losses = zip(*COMBINATIONS, strict=True)
+    fusions, towers, heads, losses = zip(*COMBINATIONS, strict=True)
     assert set(fusions) | {"attention", "weighted"} == set(FUSIONS)
     assert set(towers) | {"history_attention"} == set(USER_TOWERS)
+    assert set(heads) == set(HEADS)
     assert set().union(*losses) == set(LOSSES)
