@@ -15,7 +15,7 @@ SHORTEST = 0.01  # a shorter vector is not stretched to 1: a newcomer starts at 
 
 
 class Cosine(Head):
-    """s = cos(u, t) / τ + b with a learned temperature τ (Yi et al. 2019, §3.3; the limit is CLIP's)."""
+    """s = cos(u, t) / τ + b with a learned temperature τ (Yi et al. 2019, §3; the limit is CLIP's)."""
 
     def __init__(self, dim: int, temperature: float = 0.1) -> None:
         super().__init__(dim)

@@ -24,7 +24,7 @@ class Field(nn.Module):
 
 
 class FactorisationMachine(Head):
-    """s = w · x + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j + b with x = [u; t] (Rendle 2010, eq. 1, sums as in its eq. 5).
+    """s = w · x + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j + b with x = [u; t] (Rendle 2010, eq. 1 and lemma 3.1).
 
     What is within one field depends on one side alone; across the fields it is (V_uᵀu) · (V_tᵀt): an inner product.
     It starts as the plain inner product: both sides share an orthogonal V, whose own interactions vanish.
