@@ -117,7 +117,8 @@ class _Users:
         self.judged = np.flatnonzero([len(wanted) > 0 for wanted in interactions.held_out])
         self.judged = np.sort(rng.permutation(self.judged)[: max(USERS_AT_ONCE, MOST_SCORES // max(1, items.count))])
         self.vectors, self.count = all_items(model, items), items.count
-        self.targets = model.targets(self.vectors)
+        with torch.inference_mode():
+            self.targets = model.targets(self.vectors)
 
     def some(self) -> tuple[Histories, Tensor]:
         """Return the histories and neural scores of a few users, of any where none held out an item."""

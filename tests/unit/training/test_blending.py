@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from crossweave.alignment import HEADS
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
@@ -47,10 +48,22 @@ def plan(**changes: object) -> BlendPlan:
     return replace(BlendPlan({"edlae": {}}, ContentMapSettings(), True, metric, 5, 1), **changes)  # type: ignore[arg-type]
 
 
-def untrained() -> AlignmentModel:
+def untrained(tower: str = "mean", head: str = "dot") -> AlignmentModel:
     torch.manual_seed(0)
-    spec = ModelSpec({"told": TASTES, "noise": 16}, ITEMS, 8, "attention", "mean", {"bpr": 1.0}, 8, True, 0.1, 0.1)
+    modalities = {"told": TASTES, "noise": 16}
+    spec = ModelSpec(modalities, ITEMS, 8, "attention", tower, {"bpr": 1.0}, 8, True, 0.1, 0.1, head=head)
     return AlignmentModel(spec).eval()
+
+
+@pytest.mark.parametrize(
+    ("tower", "head"), [*(("mean", head) for head in HEADS), ("target_attention", "dot"), ("target_attention", "fm")]
+)
+def test_a_blend_is_weighed_whatever_scores_the_neural_side(tower: str, head: str) -> None:
+    items, interactions = shop()
+    outcome = fit_blend(plan(search_map=False), untrained(tower, head), items, interactions)
+    assert outcome.members[0].weight > 0
+    assert outcome.metric is not None
+    assert outcome.metric > 0.3
 
 
 def test_validation_gives_a_good_model_weight_and_the_search_finds_the_telling_modality() -> None:
