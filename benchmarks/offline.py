@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 import torch
 
-from crossweave.alignment.blend import Blend
+from crossweave.alignment.blend import Blend, together
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
 from crossweave.alignment.store import load_weights
@@ -36,7 +36,7 @@ from crossweave.feeding.interactions import Interactions, read_interactions
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.scoring.topk import PAD, top_k
-from crossweave.scoring.users import user_vectors
+from crossweave.scoring.users import beyond_product, read_users
 from crossweave.stages.train import blend_plan, training_plan
 from crossweave.tables.files import digest
 from crossweave.tables.store import TableStore
@@ -178,22 +178,24 @@ def fitted(settings: Settings, side: Side, items: ItemTensors, changed: str, wor
 def rank(side: Side, model: AlignmentModel, items: ItemTensors, blend: Blend, neural: bool = True) -> np.ndarray:
     """Return the K best candidates of every judged user, int64 [U, K]; without `neural` by the blend alone."""
     vectors = all_items(model, items)
+    targets = model.targets(vectors)
     allowed_N = torch.from_numpy(np.array(items.candidate_N))
     best = []
     for start in range(0, len(side.users), USERS_AT_ONCE):
         part = slice(start, start + USERS_AT_ONCE)
         histories = Histories.from_lists(side.histories[part])
-        user_UD = user_vectors(model, vectors.history_SD, histories)
+        users = read_users(model, vectors.history_SD, histories)
+        rest = beyond_product(model, users, targets) if neural else None
         scale = 1.0 if neural else 0.0
         best.append(
             top_k(
-                user_UD * scale,
-                vectors.target_SD,
-                vectors.bias_S * scale,
+                users.vector_BE * scale,
+                targets.item_SE,
+                targets.bias_S * scale,
                 K,
                 allowed_N=allowed_N,
                 masked=side.seen[part],
-                addition=blend.additions(histories),
+                addition=together(rest, blend.additions(histories)),
             ).items_UK
         )
     return np.concatenate(best)

@@ -124,6 +124,14 @@ def test_a_newcomer_at_the_origin_has_finite_gradients_under_every_head(name):
     assert model.user_tower.newcomer_D.grad.abs().max() < 1e5
 
 
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("tower", ["mean", "target_attention"])
+def test_a_user_s_own_vector_is_the_tower_s_whatever_the_head_and_the_target(tower, name):
+    items = torch.randn(5, DIM)
+    users = small_model(head=name, user_tower=tower).users(items, histories([[0, 1], [4], []]))
+    torch.testing.assert_close(users.own_BD, torch.stack([items[:2].mean(0), items[4], torch.zeros(DIM)]))
+
+
 @pytest.mark.parametrize("name", ["dot", "fm", "mlp"])
 def test_a_head_starts_as_the_inner_product(name):
     model = small_model(head=name)

@@ -32,6 +32,10 @@ class Attention:
         """Return the same attention with a head's user side laid over the values."""
         return replace(self, value_SE=users(self.value_SE))
 
+    def uniform(self) -> Tensor:
+        """Return the mean of each history's values [B, E], zero for an empty one: users whatever the target."""
+        return F.embedding_bag(self.histories.index_F, self.value_SE, self.histories.start_B, mode="mean")
+
     def part(self, start: int, stop: int) -> Attention:
         """Return that of the users from start to stop."""
         return replace(self, histories=self.histories.part(start, stop))

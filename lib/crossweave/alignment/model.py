@@ -157,8 +157,10 @@ class AlignmentModel(nn.Module):
         """Return the users of these histories, which name rows of `history_SD`."""
         if self.target_aware:
             user_BD, attention = self.user_tower(history_SD, histories)
-            return Users(self.head.users(user_BD), attention.through(self.head.users))
-        return Users(self.head.users(self.user_tower(history_SD, histories)))
+            own_BD = user_BD + attention.uniform()
+            return Users(own_BD, self.head.users(user_BD), attention.through(self.head.users))
+        user_BD = self.user_tower(history_SD, histories)
+        return Users(user_BD, self.head.users(user_BD))
 
     def targets(self, items: ItemVectors, chosen_C: Tensor | None = None) -> Targets:
         """Return all items, or the chosen rows of them, as the head takes recommendations."""

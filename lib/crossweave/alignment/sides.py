@@ -19,6 +19,7 @@ from crossweave.alignment.attention import Attention
 class Users:
     """B users."""
 
+    own_BD: Tensor  # what the tower says, before the head and whatever the target
     vector_BE: Tensor  # the head's user side
     attention: Attention | None = None  # adds what depends on the target
 
@@ -28,7 +29,7 @@ class Users:
     def part(self, start: int, stop: int) -> Users:
         """Return the users from start to stop."""
         attention = self.attention.part(start, stop) if self.attention is not None else None
-        return Users(self.vector_BE[start:stop], attention)
+        return Users(self.own_BD[start:stop], self.vector_BE[start:stop], attention)
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ class Trainer:
             batch.log_inclusion_C,
             batch.taken,
             batch.rating_T,
-            user_BD,
+            users.own_BD,
             items.target_SD[batch.candidates_C],
         )
         with self.precision.whole():

@@ -72,7 +72,7 @@ def test_shares_add_up_to_the_score_less_that_of_the_empty_coalition(head, tower
 
 
 def test_a_modality_that_is_not_there_and_an_unknown_id_have_no_share():
-    users = Users(torch.ones(1, 8))
+    users = Users(torch.ones(1, 8), torch.ones(1, 8))
     shares = Reasons(tiny_model(), tiny_items()).shares(users, torch.zeros(4, dtype=torch.int64), torch.arange(4))
     assert Reasons(tiny_model(), tiny_items()).players == ["text", "image", BEHAVIOUR]
     np.testing.assert_allclose(shares[1, 1], 0, atol=1e-6)  # no image

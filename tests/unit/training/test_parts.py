@@ -17,7 +17,7 @@ COMBINATIONS = [
     ("gated", "gru", "fm", {"click": 1.0, "adversarial": 0.05, "mmd": 0.1}),
     ("transformer", "causal_transformer", "dot", {"sampled_softmax": 1.0, "reconstruction": 0.1}),
     ("bilinear", "lstm", "cosine", {"sampled_softmax": 1.0, "bpr": 0.2, "infonce": 0.1}),
-    ("attention", "target_attention", "dot", {"sampled_softmax": 1.0}),
+    ("attention", "target_attention", "dot", {"sampled_softmax": 1.0, "rating": 0.1, "infonce": 0.1}),
 ]
 
 
