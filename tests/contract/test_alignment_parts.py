@@ -156,6 +156,8 @@ def test_unfit_settings_of_a_part_are_a_settings_error():
 
 # Each part learns what it is for ------------------------------------------------------------------------------------
 
+ITEMS, SHOWN, USERS = 24, 16, 20
+
 
 def checkerboard():
     """Even users take even items. What an item is, two of its three modalities say, among noise; one may be missing."""
