@@ -64,7 +64,7 @@ def _mix(
     key_XD: Tensor, value_XE: Tensor, index_F: Tensor, start_B: Tensor, query_CD: Tensor, item_CE: Tensor
 ) -> Tensor:
     logit_XC = LARGEST_LOGIT * torch.tanh(key_XD @ query_CD.T / LARGEST_LOGIT)
-    weight_XC = logit_XC.exp()
+    weight_XC = logit_XC.float().exp()  # half precision holds the exponentials, not their sums
     both = torch.cat([weight_XC * (value_XE @ item_CE.T), weight_XC], dim=1)
     mixed_BC, total_BC = F.embedding_bag(index_F, both, start_B, mode="sum").chunk(2, dim=1)
     return mixed_BC / total_BC.clamp(min=torch.finfo(total_BC.dtype).tiny)
