@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from crossweave.alignment import LOSSES, find
-from crossweave.alignment.losses.base import AlignmentLoss, Choices
+from crossweave.alignment.losses.base import AlignmentLoss, BehaviourLoss, Choices
 
 DIM, MODALITIES = 8, 3
 ALIGNMENT = [name for name in LOSSES if issubclass(find(LOSSES, "loss", name), AlignmentLoss)]
-BEHAVIOUR = [name for name in LOSSES if name not in ALIGNMENT]
+BEHAVIOUR = [name for name in LOSSES if issubclass(find(LOSSES, "loss", name), BehaviourLoss)]
 RANKING = [name for name in BEHAVIOUR if find(LOSSES, "loss", name).ranks]
 
 

@@ -190,6 +190,9 @@ SPEC = {
 def learn(steps=120, **parts):
     """Train a model on the first items of the checkerboard; returns how often a user prefers the right new item."""
     model, (items, parity) = small_model(**parts), checkerboard()
+    teacher = torch.zeros(ITEMS, 64)  # what behaviour says of the items that were shown
+    teacher[:SHOWN, 0] = torch.from_numpy(2.0 * parity[:SHOWN] - 1.0)
+    model.teach(teacher)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     rng = np.random.default_rng(6)
     candidates = torch.arange(SHOWN)
@@ -199,10 +202,10 @@ def learn(steps=120, **parts):
         positives = torch.zeros(USERS, SHOWN)
         for user, order in enumerate(orders):
             positives[user, order[4:]] = 1.0
-        made, _ = model.items(items)
+        made, content = model.items(items)
         users = model.users(made.history_SD, histories([order[:4] for order in orders]))
         scores = model.scores(users, model.targets(made, candidates))
-        loss, _ = model.loss(made, candidates, candidates, choices(scores, positives))
+        loss, _ = model.loss(made, content, items.index_S, candidates, choices(scores, positives))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,5 +1,6 @@
 """Models whose scores are no product of two vectors, trained and scored on the night's tensors."""
 
+import json
 import shutil
 
 import numpy as np
@@ -33,6 +34,27 @@ def test_every_user_is_served_and_reasons_are_given(night: Night, tmp_path, mode
     trained = load_model(folder)
     assert not trained.is_product
     assert any(value.abs().sum() > 0 for value in _beyond(trained))
+
+
+@pytest.mark.slow
+def test_factors_of_spark_s_als_are_blended_in_and_teach_the_content(night: Night, tmp_path):
+    shutil.copytree(night.chain.workspace, tmp_path / "ws", symlinks=True)
+    chain = Chain(tmp_path / "ws", night.chain.root)
+    settings = {"rank": 8, "iterations": 3}
+    result = chain.run(
+        [("train", train_alignment), ("score", score_users)],
+        train__max_epochs=2,
+        model__collaborative={"edlae": None, "als": settings},
+        model__losses__distillation=0.5,
+        model__loss_settings={"distillation": settings},
+    )
+    assert result["status"] == "ok", result["error"]
+    folder = max((chain.workspace / "models").glob("*/target.npy"), key=lambda path: path.stat().st_mtime).parent
+    made = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    assert set(made["collaborative"]) <= {"als"}
+    assert "loss/distillation" in made["curves"]
+    assert np.load(folder / "teacher.npy").shape == (made["spec"]["items"], 8)
+    assert len(chain.table("recommendations")) == len(night.chain.table("recommendations"))
 
 
 def _beyond(model) -> list[torch.Tensor]:

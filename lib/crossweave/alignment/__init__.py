@@ -34,6 +34,7 @@ LOSSES: dict[str, str] = {
     "bpr": "crossweave.alignment.losses.bpr:Bpr",
     "click": "crossweave.alignment.losses.click:Click",
     "coral": "crossweave.alignment.losses.matching:Coral",
+    "distillation": "crossweave.alignment.losses.distillation:Distillation",
     "infonce": "crossweave.alignment.losses.infonce:InfoNCE",
     "linear": "crossweave.alignment.losses.linear:Linear",
     "mmd": "crossweave.alignment.losses.matching:Mmd",

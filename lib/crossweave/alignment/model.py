@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS, build
 from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.losses.base import AlignmentLoss, Choices, Peers
+from crossweave.alignment.losses.base import AlignmentLoss, Choices, ContentLoss, Peers
 from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.spec import ModelSpec
 
@@ -200,11 +201,12 @@ class AlignmentModel(nn.Module):
         return scores_QR
 
     def loss(
-        self, items: ItemVectors, aligned_A: Tensor, index_A: Tensor, choices: Choices
+        self, items: ItemVectors, content: ItemVectors, index_S: Tensor, aligned_A: Tensor, choices: Choices
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all losses, and each by its name.
 
-        `aligned_A` picks the rows of `items` that the alignment losses look at, `index_A` says which items those are.
+        `index_S` says which items `items` and `content` (without ids) are, `aligned_A` which rows of them the alignment
+        losses look at.
         """
         parts: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
@@ -212,7 +214,9 @@ class AlignmentModel(nn.Module):
                 tokens_AMD = items.tokens_SMD[aligned_A]
                 if self.spec.token_norm != "unit":  # alignment is a matter of directions
                     tokens_AMD = F.normalize(tokens_AMD, dim=2)
-                parts[name] = loss(tokens_AMD, items.present_SM[aligned_A], index_A)
+                parts[name] = loss(tokens_AMD, items.present_SM[aligned_A], index_S[aligned_A])
+            elif isinstance(loss, ContentLoss):
+                parts[name] = loss(content.target_SD, index_S)
             else:
                 parts[name] = loss(choices)
         total = torch.stack([self.spec.losses[name] * part for name, part in parts.items()]).sum()
@@ -223,6 +227,17 @@ class AlignmentModel(nn.Module):
         for loss in self.losses.values():
             if isinstance(loss, AlignmentLoss):
                 loss.peers = peers
+
+    @property
+    def teacher(self) -> Mapping[str, Any] | None:
+        """How the teacher of a content loss is fitted; None where there is no such loss."""
+        return next((loss.teacher for loss in self.losses.values() if isinstance(loss, ContentLoss)), None)
+
+    def teach(self, teacher_NT: Tensor) -> None:
+        """Give the teacher's rows by item index to the content losses."""
+        for loss in self.losses.values():
+            if isinstance(loss, ContentLoss):
+                loss.teach(teacher_NT)
 
     @torch.no_grad()
     def constrain(self) -> None:

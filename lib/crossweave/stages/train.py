@@ -22,6 +22,7 @@ from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import FOLDER, save_members
 from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
+from crossweave.alignment.model import AlignmentModel
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import load_weights
 from crossweave.config import Settings
@@ -167,7 +168,7 @@ def _fit(
     settings = context.settings
     folder.mkdir(parents=True, exist_ok=True)
     plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
-    plan = replace(plan, floors=floors or {})
+    plan = replace(plan, floors=floors or {}, teacher=_teacher(context, manifest, plan.spec, folder))
     master = str(context.spark.sparkContext.master)
     limits, local = _limits(settings, master), master.startswith("local")
     with _show_progress(context, plan, label):
@@ -305,9 +306,22 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
         seed=settings.seed,
         metric_k=k,
         metric=metric,
+        teacher=None,
         ids_in_validation=protocol == "warm",
         **settings.train.model_dump(exclude={"metric", *OF_THE_RUN}),
     )
+
+
+def _teacher(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> Path | None:
+    """Fit what the content losses learn from, once a model; None where the model has none."""
+    wanted = AlignmentModel(spec).teacher
+    path = folder / "teacher.npy"
+    if wanted is not None and not path.is_file():
+        seen_UN = read_interactions(manifest).seen_UN
+        item_NF = spark_als(context.spark, context.folder / "als", seen_UN, seed=context.settings.seed, **wanted)
+        np.save(path.with_suffix(".new.npy"), item_NF)
+        path.with_suffix(".new.npy").replace(path)
+    return path if wanted is not None else None
 
 
 def _limits(settings: Settings, master: str) -> Limits:

@@ -91,6 +91,8 @@ class Trainer:
             with torch.no_grad():
                 start = torch.from_numpy(np.log1p(items.popularity_N))
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
+        if plan.teacher is not None:
+            self.model.teach(torch.from_numpy(np.load(plan.teacher)))
         self.model.to(self.device)
         adam = torch.optim.AdamW(_parameter_groups(self.model, plan), lr=plan.learning_rate)
         # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
@@ -267,8 +269,8 @@ class Trainer:
             items.target_SD[batch.candidates_C],
         )
         with self.precision.whole():
-            aligned = batch.items.index_S[batch.aligned_A]
-            loss, parts = model.loss(widen(items), batch.aligned_A, aligned, widen(choices))
+            index_S = batch.items.index_S
+            loss, parts = model.loss(widen(items), widen(content), index_S, batch.aligned_A, widen(choices))
         return loss, parts
 
     def _validate(self) -> float:

@@ -51,6 +51,7 @@ class TrainingPlan:
     checkpoint_minutes: float
     metric_k: int
     metric: ListMetric
+    teacher: Path | None  # .npy of what the content losses learn from, float32 by item index
     ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by
     floors: dict[int, float] = field(default_factory=dict)  # epoch -> validation metric below which a trial ends
 

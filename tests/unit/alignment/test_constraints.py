@@ -32,7 +32,7 @@ def test_tokens_are_normed_as_asked_and_alignment_sees_directions_only(norm):
     present = torch.rand(ITEMS, 3) < 0.7
     vectors = {name: torch.randn(ITEMS, width) for name, width in SPEC["modalities"].items()}
     items = ItemBatch(torch.arange(ITEMS), vectors, present, present.any(dim=1))
-    made, _ = model.items(items)
+    made, content = model.items(items)
     length = made.tokens_SMD.norm(dim=2)[items.present_SM]
     expected = {"unit": torch.ones(1), "layer": torch.tensor([DIM**0.5])}
     if norm in expected:
@@ -42,8 +42,9 @@ def test_tokens_are_normed_as_asked_and_alignment_sees_directions_only(norm):
     assert (made.tokens_SMD[~items.present_SM] == 0).all()
     given, _ = some_choices()
     all_items = torch.arange(ITEMS)
-    _, parts = model.loss(made, all_items, all_items, given)
-    _, longer = model.loss(replace(made, tokens_SMD=3 * made.tokens_SMD), all_items, all_items, given)
+    rest = content, all_items, all_items, given
+    _, parts = model.loss(made, *rest)
+    _, longer = model.loss(replace(made, tokens_SMD=3 * made.tokens_SMD), *rest)
     if norm != "unit":
         torch.testing.assert_close([longer[name] for name in ALIGNMENT], [parts[name] for name in ALIGNMENT])
 

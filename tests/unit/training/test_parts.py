@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -15,7 +17,7 @@ from crossweave.training.loop import train
 COMBINATIONS = [
     ("concat", "mean", "mlp", {"bpr": 1.0, "rating": 0.1, "linear": 0.1, "coral": 0.1}),
     ("gated", "gru", "fm", {"click": 1.0, "adversarial": 0.05, "mmd": 0.1}),
-    ("transformer", "causal_transformer", "dot", {"sampled_softmax": 1.0, "reconstruction": 0.1}),
+    ("transformer", "causal_transformer", "dot", {"sampled_softmax": 1.0, "reconstruction": 0.1, "distillation": 0.1}),
     ("bilinear", "lstm", "cosine", {"sampled_softmax": 1.0, "bpr": 0.2, "infonce": 0.1}),
     ("attention", "target_attention", "dot", {"sampled_softmax": 1.0, "rating": 0.1, "infonce": 0.1}),
 ]
@@ -36,6 +38,10 @@ def test_a_combination_of_parts_trains_on_two_ranks_and_its_loss_falls(
         train__patience=6,
     )
     assert set(plan.spec.losses) == set(losses)
+    if "distillation" in losses:
+        items = np.random.default_rng(1).standard_normal((plan.spec.items, 64)).astype(np.float32)
+        np.save(tmp_path / "teacher.npy", items)
+        plan = replace(plan, teacher=tmp_path / "teacher.npy")
     outcome = run_ranks(train, plan, plan.ranks, 120, tmp_path / "ranks", loopback=True)
     curve = [loss for _, loss in outcome.curves["loss"]]
     assert curve[-1] < curve[0]

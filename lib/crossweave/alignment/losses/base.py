@@ -1,16 +1,17 @@
-"""The two contracts of a loss."""
+"""The three contracts of a loss."""
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 
 class Loss(nn.Module, abc.ABC):
-    """What both kinds share: they are built with the model's width and the number of its modalities."""
+    """What all kinds share: they are built with the model's width and the number of its modalities."""
 
     def __init__(self, dim: int, modalities: int) -> None:
         super().__init__()
@@ -51,6 +52,21 @@ class AlignmentLoss(Loss):
 
         `index_B` (int64) says which items they are: each once here, yet perhaps on other ranks too.
         """
+
+
+class ContentLoss(Loss):
+    """Draws an item's content to what a teacher learned of the item from behaviour."""
+
+    teacher: Mapping[str, Any]  # settings of the teacher's fit
+    teacher_NT: Tensor
+
+    def teach(self, teacher_NT: Tensor) -> None:
+        """Take the teacher's rows by item index, float32; zero for items that it does not know. They are not saved."""
+        self.register_buffer("teacher_NT", teacher_NT, persistent=False)
+
+    @abc.abstractmethod
+    def forward(self, content_SD: Tensor, index_S: Tensor) -> Tensor:
+        """Return a scalar from what the item tower makes of S items' content alone, and which items they are."""
 
 
 def in_company(present_BM: Tensor) -> Tensor:
