@@ -150,3 +150,5 @@ def test_an_elastic_training_survives_the_loss_of_a_rank(night: Night, tmp_path:
     assert outcome["figures"]["resumed_from_step"] >= 5
     losses = [loss for _, loss in outcome["curves"]["loss"]]
     assert losses[-1] < losses[0]
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert any("go on from step 5" in line.get("warning", "") for line in lines)

@@ -41,6 +41,7 @@ class Collective:
         # Horovod's state of an elastic run holds nothing: what goes on is the checkpoint on disk.
         self._joining = ObjectState(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
         self._elastic = False
+        self.attempts = 0  # at the work of an elastic run; above 1, ranks were lost or came
         self._look()
 
     def _look(self) -> None:
@@ -51,6 +52,7 @@ class Collective:
 
         def attempt(state: Any) -> Result:
             self._look()
+            self.attempts += 1
             return work()
 
         self._elastic = True

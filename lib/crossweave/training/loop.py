@@ -115,6 +115,10 @@ class Trainer:
         self.collective.start_equal(self.model, self.optimizer)
         self.resumed_from, self.resumed_from_step = self.state.epoch, self.state.step
         self.record = TrainingRecord(plan, rank, self.state.epoch + 1)
+        if self.collective.attempts > 1:
+            warnings.append(
+                f"ranks were lost or came: {self.collective.size} of them go on from step {self.state.step}"
+            )
         for text in warnings:
             self.record.line({"warning": text})
 
