@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +19,8 @@ import torch
 from crossweave.errors import CrossweaveError, TryAgainError
 
 Result = TypeVar("Result")
+REPORTS = "rank-*.error.json"
+END_SECONDS = 15  # that ranks have to end in after one has failed
 RESETS = 20  # ranks lost or joined in one elastic run; a fault that comes back must end it
 
 
@@ -147,11 +152,16 @@ def run_ranks(
 
     limits = Limits(limits) if isinstance(limits, int) else limits
     folder.mkdir(parents=True, exist_ok=True)
-    for report in folder.glob("rank-*.error.json"):
-        report.unlink()  # of an earlier start
+    _forget_reports(folder)  # of an earlier start
+    # An elastic run has the time to find its ranks anew before the failure of one is the end.
+    patience = END_SECONDS if limits.min_ranks is None else END_SECONDS + limits.start_seconds
     # Horovod's rendezvous is unauthenticated and carries cloudpickle (CVE-2024-10190): loopback only, where it can be.
     nics = {"lo"} if loopback else None
-    with (folder / "ranks.out").open("w") as out, (folder / "ranks.err").open("w") as err:
+    with (
+        (folder / "ranks.out").open("w") as out,
+        (folder / "ranks.err").open("w") as err,
+        _ended_after_failure(folder, patience),
+    ):
         common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": _environment(limits), "nics": nics}
         common |= {"stdout": out, "stderr": err, "verbose": 0}
         try:
@@ -172,6 +182,41 @@ def run_ranks(
     return results[0]
 
 
+@contextmanager
+def _ended_after_failure(folder: Path, seconds: float) -> Iterator[None]:
+    """Cancel the ranks' Spark job where one of them reported its failure and the others are not done some time after.
+
+    Horovod waits for the end of every rank, for ever where one's process stands still.
+    """
+    from pyspark import SparkContext
+
+    over = threading.Event()
+
+    def watch() -> None:
+        failed_since: float | None = None
+        while not over.wait(1.0):
+            if not any(folder.glob(REPORTS)):
+                failed_since = None
+            elif failed_since is None:
+                failed_since = time.monotonic()
+            elif time.monotonic() - failed_since > seconds:
+                SparkContext.getOrCreate().cancelAllJobs()  # of this session, which only trains at this time
+                return
+
+    thread = threading.Thread(target=watch, name="ranks", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _forget_reports(folder: Path) -> None:
+    for report in folder.glob(REPORTS):
+        report.unlink(missing_ok=True)
+
+
 def _environment(limits: Limits) -> dict[str, str]:
     return dict(os.environ) | {
         # A rank that lives but does not come is found by Horovod, one whose process stands still by Gloo.
@@ -187,8 +232,14 @@ def _environment(limits: Limits) -> dict[str, str]:
 
 def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: bool) -> Result | None:
     collective = Collective()
+
+    def go_on() -> Result:
+        if collective.rank == 0:
+            _forget_reports(Path(folder))  # of ranks that were lost: it goes on without them
+        return work(plan, collective)
+
     try:
-        return collective.survive(lambda: work(plan, collective)) if elastic else work(plan, collective)
+        return collective.survive(go_on) if elastic else work(plan, collective)
     except Exception as error:
         report = {
             "type": type(error).__name__,
@@ -205,7 +256,7 @@ def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: boo
 def _first_failure(folder: Path, error: Exception) -> Exception:
     import crossweave.errors as errors
 
-    reports = sorted(folder.glob("rank-*.error.json"), key=lambda path: path.stat().st_mtime)
+    reports = sorted(folder.glob(REPORTS), key=lambda path: path.stat().st_mtime)
     for path in reports:
         report = json.loads(path.read_text(encoding="utf-8"))
         if report["type"] == "HorovodInternalError":
