@@ -26,13 +26,12 @@ def in_memory(items: ItemTensors, budget: int = IN_MEMORY_BYTES) -> ItemTensors:
 
 
 def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
-    """Read the features of some items."""
+    """Read the features of some items; of all of them in their order, float32 ones are not copied."""
+    in_order = len(index_S) == items.count and bool((index_S == np.arange(items.count)).all())
+    rows = slice(None) if in_order else index_S  # a small catalog is whole in most steps
     return ItemBatch(
         torch.from_numpy(index_S.astype(np.int64)),
-        {
-            name: torch.from_numpy(array[index_S].astype(np.float32, copy=False))
-            for name, array in items.vectors.items()
-        },
+        {name: torch.from_numpy(array[rows].astype(np.float32, copy=False)) for name, array in items.vectors.items()},
         torch.from_numpy(items.present_NM[index_S]),
         torch.from_numpy(items.popularity_N[index_S] > 0),
     )

@@ -26,3 +26,21 @@ def test_features_that_fit_the_budget_are_kept_as_float32_and_gathered_alike() -
 def test_features_beyond_the_budget_stay_where_they_are() -> None:
     given = items()
     assert in_memory(given, budget=4 * (12 + 8) - 1) is given
+
+
+def test_the_whole_catalog_in_order_is_not_copied_and_says_the_same() -> None:
+    kept = in_memory(items())
+    whole, shuffled = gather_items(kept, np.arange(4)), gather_items(kept, np.array([1, 0, 2, 3]))
+    for name in ("text", "tags"):
+        assert np.shares_memory(whole.vectors[name].numpy(), kept.vectors[name])
+        assert whole.vectors[name].tolist() == kept.vectors[name].tolist()
+        assert not np.shares_memory(shuffled.vectors[name].numpy(), kept.vectors[name])
+        assert shuffled.vectors[name].tolist() == kept.vectors[name][[1, 0, 2, 3]].tolist()
+    assert whole.present_SM.tolist() == kept.present_NM.tolist()
+
+
+def test_some_items_in_order_are_copied_for_they_are_not_the_whole_catalog() -> None:
+    kept = in_memory(items())
+    some = gather_items(kept, np.arange(3))
+    assert some.vectors["text"].tolist() == kept.vectors["text"][:3].tolist()
+    assert not np.shares_memory(some.vectors["text"].numpy(), kept.vectors["text"])
