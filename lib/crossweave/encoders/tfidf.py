@@ -19,7 +19,9 @@ class TfidfSettings(EncoderSettings):
     """Settings of the TF-IDF encoder."""
 
     max_tags: int = Field(1024, ge=1, le=32768, description="Tags of the vocabulary, the most frequent first.")
-    spare: int = Field(32, ge=1, le=4096, description="Numbers that all other tags share, by hash.")
+    spare: int = Field(
+        32, ge=0, le=4096, description="Numbers that all other tags share, by hash; 0: other tags add nothing."
+    )
     lowercase: bool = Field(True, description="Take tags that differ in case only as one.")
     normalize: bool = Field(True, description="Scale vectors to length 1.")
     max_chars: int = Field(100_000, ge=1, description="Characters of all tags together; longer lists are refused.")
@@ -29,7 +31,8 @@ class TfidfEncoder(Encoder):
     """A list of tags becomes a vector [max_tags + spare]: at each tag of the vocabulary ln((1 + n) / (1 + df)) + 1.
 
     n items and df of them with the tag are learned from the catalog (smoothed as scikit-learn documents it); a tag
-    that was not there then adds the weight of an unseen one to one of `spare` numbers. Repeated tags count once.
+    that was not there then adds the weight of an unseen one to one of `spare` numbers, or nothing where `spare` is 0
+    (names: each of many rare ones would outweigh those that items share). Repeated tags count once.
     Failures: wrong_type, empty, too_long.
     """
 
@@ -69,10 +72,13 @@ class TfidfEncoder(Encoder):
         vectors_BD = np.zeros((len(examples), self.dim), dtype=np.float32)
         for row, tags in enumerate(examples):
             for tag in tags:
-                column, weight = self._weights.get(tag) or (self._spare_column(tag), self._unseen)
-                vectors_BD[row, column] += weight
+                if (known := self._weights.get(tag)) is not None:
+                    vectors_BD[row, known[0]] += known[1]
+                elif self.settings.spare:
+                    vectors_BD[row, self._spare_column(tag)] += self._unseen
         if self.settings.normalize:
-            vectors_BD /= np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+            length_B1 = np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+            vectors_BD /= np.maximum(length_B1, np.finfo(np.float32).tiny)
         return vectors_BD
 
     def _spare_column(self, tag: str) -> int:

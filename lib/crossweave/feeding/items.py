@@ -31,6 +31,15 @@ class ItemTensors:
     candidate_N: np.ndarray  # bool: may be recommended
 
     @property
+    def judged(self) -> np.ndarray:
+        """Whether it is known what users make of an item, bool [N].
+
+        They took it in training, or nobody did though it was not withheld: an item that may not be recommended is none
+        of those whose turn is still to come.
+        """
+        return (self.popularity_N > 0) | ~self.candidate_N
+
+    @property
     def count(self) -> int:
         """The number of items."""
         return len(self.popularity_N)

@@ -77,22 +77,23 @@ def fit_blend(
     weights, metric = _weigh(plan, users, items, fitted)
     members = [Member(name, weight, fitted[name]) for name, weight in weights.items() if weight > 0]
     found = None
-    new_C, warm_W = np.flatnonzero(items.popularity_N == 0), np.flatnonzero(items.popularity_N > 0)
-    if members and len(new_C) and len(warm_W) and items.vectors:
+    new_C, judged_W = np.flatnonzero(~items.judged), np.flatnonzero(items.judged)
+    if members and len(new_C) and len(judged_W) and items.vectors:
         chosen = plan.content_map
         if plan.search_map:
             told = lambda done: tick(f"content map for {len(new_C)} new items, trial {done}")  # noqa: E731
             fit, seen_UN = fits[members[0].name], interactions.seen_UN
             found = search_map(chosen, items, seen_UN, fit, plan.metric, plan.metric_k, plan.seed, told)
             chosen = found.settings if found is not None else chosen
-        kernel = ContentKernel(items.vectors, items.present_NM, items.popularity_N > 0, chosen)
-        map_WC = content_map(kernel, warm_W, new_C)
+        kernel = ContentKernel(items.vectors, items.present_NM, items.judged, chosen)
+        map_WC = content_map(kernel, judged_W, new_C)
         for member in members:
-            member.model.place(new_C, warm_W, map_WC)
-            if not items.candidate_N[warm_W].any():
+            member.model.place(new_C, judged_W, map_WC)
+            if not items.candidate_N[judged_W].any():
                 # Ridge regression shrinks what it is unsure of: right where a new item competes with warm ones. Where
-                # new items are all there is, both sides shall count alike.
-                member.model.place(new_C, warm_W, map_WC * (_ratio(member.model, users, new_C) / member.weight))
+                # new items are all there is, it is the better judge, and the neural scores spread less by `neural`.
+                scale = _ratio(member.model, users, new_C) / (member.weight * chosen.neural)
+                member.model.place(new_C, judged_W, map_WC * scale)
     return BlendOutcome(members, metric, found, len(new_C))
 
 

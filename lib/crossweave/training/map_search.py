@@ -1,4 +1,4 @@
-"""Chooses a content map by hiding a share of the warm items and ranking them as if they were new."""
+"""Chooses a content map by hiding a share of the items that users judged and ranking them as if they were new."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from crossweave.alignment.histories import Histories
 from crossweave.feeding.items import ItemTensors
 from crossweave.training.plan import ListMetric
 
-HIDDEN = 0.15  # share of the warm items in one sample
+HIDDEN = 0.15  # share of the judged items in one sample
 SAMPLES = 3  # disjoint samples of hidden items; on one alone, chance decides between settings a hundredth apart
-MOST_ITEMS = 4096  # warm items of a search: a system of that size is solved in half a second
+MOST_ITEMS = 4096  # judged items of a search: a system of that size is solved in half a second
 MOST_USERS = 4096
-FEWEST_ITEMS = 40  # below this many warm items a search would choose by chance
+FEWEST_ITEMS = 40  # below this many judged items a search would choose by chance
 FACTORS = (0.0, 0.3, 3.0)  # tried on one modality's share at a time
 SHARPNESS = (1.0, 2.0, 4.0)
 RIDGE = (0.03, 0.1, 0.3, 1.0)
@@ -52,13 +52,13 @@ def search_map(
     the samples of hidden items.
     """
     rng = np.random.default_rng(seed)
-    warm = np.flatnonzero(items.popularity_N > 0)
-    if len(warm) < FEWEST_ITEMS or not items.vectors:
+    judged = np.flatnonzero(items.judged)
+    if len(judged) < FEWEST_ITEMS or not items.vectors:
         return None
-    warm = rng.permutation(warm)[:MOST_ITEMS]
-    size = max(1, round(HIDDEN * len(warm)))
-    samples = [np.sort(warm[start * size : (start + 1) * size]) for start in range(SAMPLES)]
-    kept = [np.setdiff1d(warm, hidden) for hidden in samples]
+    judged = rng.permutation(judged)[:MOST_ITEMS]
+    size = max(1, round(HIDDEN * len(judged)))
+    samples = [np.sort(judged[start * size : (start + 1) * size]) for start in range(SAMPLES)]
+    kept = [np.setdiff1d(judged, hidden) for hidden in samples]
     judges = [_Judge(items, seen_UN, *parts, fit, metric, k, rng) for parts in zip(kept, samples, strict=True)]
     judge = lambda settings: float(np.mean([one(settings) for one in judges]))  # noqa: E731
     best = replace(start, shares={name: start.shares.get(name, 1.0) for name in items.vectors})

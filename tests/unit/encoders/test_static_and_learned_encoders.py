@@ -91,6 +91,14 @@ def test_tfidf_equals_scikit_learn() -> None:
     assert not vectors(encoder, lists)[:, 4:].any()
 
 
+def test_without_spare_numbers_an_unseen_tag_adds_nothing_and_alone_it_is_a_vector_of_zeros() -> None:
+    encoder = fitted("tags", "tfidf", {"max_tags": 4, "spare": 0}, [["a"], ["b"]])
+    first, both, alone = vectors(encoder, [["a"], ["a", "zebra"], ["zebra"]])
+    assert encoder.dim == 4
+    np.testing.assert_array_equal(first, both)
+    assert not alone.any()
+
+
 def test_a_tag_that_the_fit_never_saw_goes_to_the_spare_numbers() -> None:
     encoder = fitted("tags", "tfidf", {"max_tags": 4, "spare": 2}, [["a"], ["b"]])
     row = vectors(encoder, [["new"]])[0]

@@ -20,6 +20,7 @@ from crossweave.feeding.interactions import Interactions
 from crossweave.feeding.items import ItemTensors
 from crossweave.stages.train import _metric
 from crossweave.training.blending import BlendPlan, fit_blend
+from crossweave.training.item_tower import all_items
 
 ITEMS, USERS, NEW, TASTES = 100, 120, 20, 4
 
@@ -90,7 +91,7 @@ def test_new_items_are_ranked_by_their_content() -> None:
     assert new[tastes == 0].min() > new[tastes != 0].max()
 
 
-def test_among_new_items_alone_both_sides_count_alike() -> None:
+def test_among_new_items_alone_the_neural_scores_spread_a_quarter_as_far() -> None:
     items, interactions = shop()
     model, chosen = untrained(), replace(items, candidate_N=items.popularity_N == 0)
     plain = fit_blend(plan(), model, items, interactions).members[0]
@@ -101,6 +102,29 @@ def test_among_new_items_alone_both_sides_count_alike() -> None:
     ratio = other[:, ITEMS - NEW :] / one[:, ITEMS - NEW :]
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-3, atol=1e-3)
     assert abs(float(ratio[0, 0]) - 1.0) > 0.01
+    vectors = all_items(model, chosen)
+    some = Histories.from_matrix(interactions.seen_UN[:USERS])
+    with torch.no_grad():
+        neural = model.scores(model.users(vectors.history_SD, some), model.targets(vectors))[:, ITEMS - NEW :]
+    mapped = scaled.weight * scaled.model.blocks(some)(ITEMS - NEW, ITEMS)
+    spread = [float(side.std(dim=1, correction=0).mean()) for side in (neural, mapped)]
+    assert spread[0] / spread[1] == pytest.approx(0.25, rel=0.05)
+
+
+def test_an_item_that_nobody_took_though_it_was_there_tells_what_finds_no_takers() -> None:
+    items, interactions = shop()
+    warm, taste = items.popularity_N > 0, np.arange(ITEMS) % TASTES
+    new = ~warm & (taste == 0)
+    unwanted = new & (np.arange(ITEMS) % (2 * TASTES) == 0)
+    fans = Histories.from_lists([np.arange(0, 40, TASTES)])
+    worth = []
+    for candidates in (warm | new, warm | (new & ~unwanted)):
+        chosen = replace(items, candidate_N=candidates)
+        placed = fit_blend(plan(search_map=False), untrained(), chosen, interactions).members[0]
+        scores = placed.model.blocks(fans)(0, ITEMS)[0].numpy()
+        assert (scores[unwanted] != 0).all() == candidates[unwanted].all()
+        worth.append(scores[new & ~unwanted].mean())
+    assert 0 < worth[1] < 0.9 * worth[0]
 
 
 def test_a_model_that_does_not_help_is_left_out() -> None:

@@ -26,8 +26,14 @@ class ContentMapSettings:
     shares: dict[str, float] = field(default_factory=dict)  # modality -> weight of its cosine; missing ones: 1
     sharpness: float = 2.0  # s: how fast the kernel falls
     ridge: float = 0.1
+    neural: float = 0.25  # how far neural scores spread beside these, where new items are the only candidates
     dense_items: int = 20_000  # warm items of one system; above, each new item has its own system
     neighbours: int = 256  # warm items in that system
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for numbers that make no sense."""
+        if min(self.sharpness, self.ridge, self.neural) <= 0.0 or min(self.shares.values(), default=0.0) < 0.0:
+            raise TypeError("sharpness, ridge and neural must be above 0, shares at least 0")
 
     def normalised(self, modalities: Iterable[str]) -> dict[str, float]:
         """Return the shares of these modalities, summing to one; all zero where none has a share."""
