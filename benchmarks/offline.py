@@ -30,6 +30,7 @@ from crossweave.alignment.blend import Blend, together
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
 from crossweave.alignment.store import load_weights
+from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.config import Settings, load_settings, override
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
 from crossweave.feeding.interactions import Interactions, read_interactions
@@ -40,6 +41,7 @@ from crossweave.scoring.users import beyond_product, read_users
 from crossweave.stages.train import blend_plan, training_plan
 from crossweave.tables.files import digest
 from crossweave.tables.store import TableStore
+from crossweave.tables.user_attributes import FIRST_VALUE, MISSING, OTHER
 from crossweave.training.blending import fit_blend
 from crossweave.training.collective import Collective
 from crossweave.training.item_tower import all_items
@@ -60,6 +62,7 @@ class Side:
     items: ItemTensors
     interactions: Interactions
     users: list[str]
+    who: UserBatch
     histories: list[np.ndarray]  # training items, oldest first
     seen: list[np.ndarray]  # not to be recommended
     relevant: list[np.ndarray]
@@ -129,11 +132,30 @@ def open_side(workspace: Path, protocol: str) -> Side:
         open_items(manifest),
         read_interactions(manifest),
         users,
+        _who(store, manifest, users, sorted(history)),
         [history.get(user, nothing) for user in users],
         [known_by.get(user, nothing) for user in users],
         [wanted[user] for user in users],
         index["item_id"].to_numpy(),
     )
+
+
+def _who(store: TableStore, manifest: Manifest, users: list[str], trained: list[str]) -> UserBatch:
+    """What the tensors stage says of these users: trained ones are numbered in the order of their ids."""
+    if len(trained) != manifest.users:
+        raise SystemExit(f"the tensors know {manifest.users} users, the tables {len(trained)}: run ./submit.sh tensors")
+    place = {user: index for index, user in enumerate(trained)}
+    table = _table(store, "users", ["user_id", "attributes"])
+    known = {user: dict(values) for user, values in zip(table["user_id"], table["attributes"], strict=True)}
+    codes = {name: {v: FIRST_VALUE + n for n, v in enumerate(values)} for name, values in manifest.attributes.items()}
+
+    def code(user: str, name: str) -> int:
+        value = known.get(user, {}).get(name)
+        return MISSING if value is None else codes[name].get(value, OTHER)
+
+    attributes = np.array([[code(user, name) for name in codes] for user in users], np.int64)
+    index = np.array([place.get(user, UNKNOWN) for user in users])
+    return UserBatch.from_arrays(index, attributes.reshape(len(users), len(codes)))
 
 
 def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists: Path | None = None) -> dict[str, Any]:
@@ -184,7 +206,8 @@ def rank(side: Side, model: AlignmentModel, items: ItemTensors, blend: Blend, ne
     for start in range(0, len(side.users), USERS_AT_ONCE):
         part = slice(start, start + USERS_AT_ONCE)
         histories = Histories.from_lists(side.histories[part])
-        users = read_users(model, vectors.history_SD, histories)
+        who = UserBatch(side.who.index_B[part], side.who.attributes_BA[part])
+        users = read_users(model, vectors.history_SD, histories, who)
         rest = beyond_product(model, users, targets) if neural else None
         scale = 1.0 if neural else 0.0
         best.append(

@@ -6,6 +6,7 @@ import torch
 
 from crossweave.alignment import LOSSES, find
 from crossweave.alignment.losses.base import AlignmentLoss, BehaviourLoss, Choices
+from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 
 DIM, MODALITIES = 8, 3
 ALIGNMENT = [name for name in LOSSES if issubclass(find(LOSSES, "loss", name), AlignmentLoss)]
@@ -16,6 +17,11 @@ RANKING = [name for name in BEHAVIOUR if find(LOSSES, "loss", name).ranks]
 def tokens(rows=6):
     value = torch.nn.functional.normalize(torch.randn(rows, MODALITIES, DIM), dim=2)
     return value.requires_grad_(), torch.ones(rows, MODALITIES, dtype=torch.bool)
+
+
+def strangers(count):
+    """Return users of whom nothing is known but their histories."""
+    return UserBatch(torch.full((count,), UNKNOWN), torch.empty(count, 0, dtype=torch.int64))
 
 
 def align(loss, token, present):

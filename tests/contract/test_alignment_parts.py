@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from steps import DIM, MODALITIES, RANKING, choices, tokens
+from steps import DIM, MODALITIES, RANKING, choices, strangers, tokens
 
 from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS, build
 from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel, ItemBatch, ItemVectors
 from crossweave.alignment.spec import ModelSpec
+from crossweave.alignment.user_parts import UserBatch
 from crossweave.errors import SettingsError
 
 
@@ -65,7 +66,7 @@ def scored(tower, items, rows, targets):
 
 
 @pytest.mark.parametrize("name", USER_TOWERS)
-def test_a_user_tower_scores_every_user_and_every_item_of_a_history_gets_a_gradient(name):
+def test_a_user_tower_scores_every_user_and_every_item_of_a_history_and_the_newcomer_get_a_gradient(name):
     tower = build(USER_TOWERS, "user tower", name, DIM).eval()
     items, targets = torch.randn(5, DIM, requires_grad=True), torch.randn(7, DIM, requires_grad=True)
     with torch.no_grad():
@@ -74,7 +75,9 @@ def test_a_user_tower_scores_every_user_and_every_item_of_a_history_gets_a_gradi
     assert scores.shape == (3, 7)
     assert torch.isfinite(scores).all()
     scores.pow(2).sum().backward()
-    assert (items.grad.abs().sum(1) > 0).tolist() == [True, True, True, False, True]
+    assert tower.newcomer_D.grad.abs().sum() > 0
+    if name != "id":  # which reads no history
+        assert (items.grad.abs().sum(1) > 0).tolist() == [True, True, True, False, True]
     assert (targets.grad.abs().sum(1) > 0).all()
 
 
@@ -101,7 +104,7 @@ def test_a_head_scores_a_block_of_pairs_as_it_scores_each_pair_and_gradients_rea
     randomised(model.head)
     items = torch.randn(5, DIM, requires_grad=True)
     made = ItemVectors(None, None, torch.randn(9, DIM, requires_grad=True), torch.randn(9, requires_grad=True), items)
-    users, targets = model.users(items, histories([[0, 1], [4], [2]])), model.targets(made)
+    users, targets = model.users(items, histories([[0, 1], [4], [2]]), strangers(3)), model.targets(made)
     scores = model.scores(users, targets)
     assert scores.shape == (3, 9)
     pairs = torch.tensor([(u, t) for u in range(3) for t in range(9)])
@@ -120,7 +123,7 @@ def test_a_head_scores_a_block_of_pairs_as_it_scores_each_pair_and_gradients_rea
 def test_a_newcomer_at_the_origin_has_finite_gradients_under_every_head(name):
     model = small_model(head=name)
     made = ItemVectors(None, None, torch.randn(4, DIM), torch.randn(4), torch.randn(5, DIM))
-    model.scores(model.users(made.history_SD, histories([[]])), model.targets(made)).sum().backward()
+    model.scores(model.users(made.history_SD, histories([[]]), strangers(1)), model.targets(made)).sum().backward()
     assert model.user_tower.newcomer_D.grad.abs().max() < 1e5
 
 
@@ -128,7 +131,7 @@ def test_a_newcomer_at_the_origin_has_finite_gradients_under_every_head(name):
 @pytest.mark.parametrize("tower", ["mean", "target_attention"])
 def test_a_user_s_own_vector_is_the_tower_s_whatever_the_head_and_the_target(tower, name):
     items = torch.randn(5, DIM)
-    users = small_model(head=name, user_tower=tower).users(items, histories([[0, 1], [4], []]))
+    users = small_model(head=name, user_tower=tower).users(items, histories([[0, 1], [4], []]), strangers(3))
     torch.testing.assert_close(users.own_BD, torch.stack([items[:2].mean(0), items[4], torch.zeros(DIM)]))
 
 
@@ -136,7 +139,7 @@ def test_a_user_s_own_vector_is_the_tower_s_whatever_the_head_and_the_target(tow
 def test_a_head_starts_as_the_inner_product(name):
     model = small_model(head=name)
     made = ItemVectors(None, None, torch.randn(4, DIM), torch.randn(4), torch.randn(5, DIM))
-    users = model.users(made.history_SD, histories([[0, 1]]))
+    users = model.users(made.history_SD, histories([[0, 1]]), strangers(1))
     plain = made.history_SD[:2].mean(0, keepdim=True) @ made.target_SD.T + made.bias_S
     torch.testing.assert_close(model.scores(users, model.targets(made)), plain)
 
@@ -189,7 +192,8 @@ SPEC = {
 
 def learn(steps=120, **parts):
     """Train a model on the first items of the checkerboard; returns how often a user prefers the right new item."""
-    model, (items, parity) = small_model(**parts), checkerboard()
+    model, (items, parity) = small_model(users=USERS, user_id=parts.get("user_tower") == "id", **parts), checkerboard()
+    who = UserBatch(torch.arange(USERS), torch.empty(USERS, 0, dtype=torch.int64))
     teacher = torch.zeros(ITEMS, 64)  # what behaviour says of the items that were shown
     teacher[:SHOWN, 0] = torch.from_numpy(2.0 * parity[:SHOWN] - 1.0)
     model.teach(teacher)
@@ -203,7 +207,7 @@ def learn(steps=120, **parts):
         for user, order in enumerate(orders):
             positives[user, order[4:]] = 1.0
         made, content = model.items(items)
-        users = model.users(made.history_SD, histories([order[:4] for order in orders]))
+        users = model.users(made.history_SD, histories([order[:4] for order in orders]), who)
         scores = model.scores(users, model.targets(made, candidates))
         loss, _ = model.loss(made, content, items.index_S, candidates, choices(scores, positives))
         optimizer.zero_grad()
@@ -212,7 +216,7 @@ def learn(steps=120, **parts):
     model.eval()
     with torch.no_grad():
         made, _ = model.items(items)
-        users = model.users(made.history_SD, histories([row[:4] for row in likes]))
+        users = model.users(made.history_SD, histories([row[:4] for row in likes]), who)
         new = model.scores(users, model.targets(made, torch.arange(SHOWN, ITEMS)))
     own = torch.from_numpy(parity[SHOWN:][None, :] == (np.arange(USERS) % 2)[:, None])
     right = [(new[u][own[u]][:, None] > new[u][~own[u]][None, :]).float().mean() for u in range(USERS)]

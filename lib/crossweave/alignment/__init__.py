@@ -46,6 +46,7 @@ USER_TOWERS: dict[str, str] = {
     "causal_transformer": "crossweave.alignment.towers.causal_transformer:CausalTransformer",
     "gru": "crossweave.alignment.towers.recurrent:Gru",
     "history_attention": "crossweave.alignment.towers.history_attention:HistoryAttention",
+    "id": "crossweave.alignment.towers.id:Id",
     "lstm": "crossweave.alignment.towers.recurrent:Lstm",
     "mean": "crossweave.alignment.towers.mean:Mean",
     "target_attention": "crossweave.alignment.towers.target_attention:TargetAttention",

@@ -20,6 +20,7 @@ from crossweave.alignment.histories import Histories
 from crossweave.alignment.losses.base import AlignmentLoss, Choices, ContentLoss, Peers
 from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.spec import ModelSpec
+from crossweave.alignment.user_parts import UserAttributes, UserBatch, UserIds
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class AlignmentModel(nn.Module):
             nn.init.normal_(self.id_target.weight, std=0.1)
             nn.init.normal_(self.id_history.weight, std=0.1)
             nn.init.zeros_(self.id_bias.weight)
+        self.user_parts = nn.ModuleDict()  # what is known of users beside their histories
+        if spec.user_attributes:
+            codes = list(spec.user_attributes.values())
+            self.user_parts["attributes"] = UserAttributes(codes, spec.dim, spec.user_attribute_dropout)
+        if spec.user_id:
+            self.user_parts["id"] = UserIds(spec.users, spec.dim, spec.user_id_dropout)
 
     def tokens(self, vectors: Mapping[str, Tensor], present_SM: Tensor) -> Tensor:
         """Return modality tokens [S, M, D]: the aligned space."""
@@ -154,14 +161,20 @@ class AlignmentModel(nn.Module):
         """Whether a score is users.vector_BE @ targets.item_SE.T + bias, and nothing beyond."""
         return bool(self.head.product) and not self.target_aware
 
-    def users(self, history_SD: Tensor, histories: Histories) -> Users:
+    def users(self, history_SD: Tensor, histories: Histories, who: UserBatch) -> Users:
         """Return the users of these histories, which name rows of `history_SD`."""
         if self.target_aware:
             user_BD, attention = self.user_tower(history_SD, histories)
+            user_BD = self._with_parts(user_BD, who)
             own_BD = user_BD + attention.uniform()
             return Users(own_BD, self.head.users(user_BD), attention.through(self.head.users))
-        user_BD = self.user_tower(history_SD, histories)
+        user_BD = self._with_parts(self.user_tower(history_SD, histories), who)
         return Users(user_BD, self.head.users(user_BD))
+
+    def _with_parts(self, user_BD: Tensor, who: UserBatch) -> Tensor:
+        for part in self.user_parts.values():
+            user_BD = user_BD + part(who)
+        return user_BD
 
     def targets(self, items: ItemVectors, chosen_C: Tensor | None = None) -> Targets:
         """Return all items, or the chosen rows of them, as the head takes recommendations."""
@@ -247,7 +260,8 @@ class AlignmentModel(nn.Module):
         """
         if self.spec.max_norm is None:
             return
-        for part in self.children():
+        of_users = self.user_parts["id"].children() if self.spec.user_id else ()
+        for part in (*self.children(), *of_users):
             if isinstance(part, nn.Embedding) and part.embedding_dim > 1:  # biases are free
                 part.weight.copy_(part.weight.renorm(2, 0, self.spec.max_norm))
 

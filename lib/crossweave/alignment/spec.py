@@ -27,6 +27,11 @@ class ModelSpec:
     max_norm: float | None = None
     head: str = "dot"
     head_settings: dict[str, Any] = field(default_factory=dict)
+    users: int = 0  # with training interactions
+    user_attributes: dict[str, int] = field(default_factory=dict)  # name -> number of its codes, in order
+    user_attribute_dropout: float = 0.0
+    user_id: bool = False
+    user_id_dropout: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the spec as plain values."""

@@ -132,6 +132,7 @@ class TensorSettings(Section):
     history: Positive
     row_group_rows: Positive
     item_row_group_rows: Positive
+    user_attribute_values: Positive
 
 
 class ModelSettings(Section):
@@ -155,6 +156,10 @@ class ModelSettings(Section):
     item_id: bool
     item_id_dropout: Fraction
     modality_dropout: Fraction
+    user_attributes: bool
+    user_attribute_dropout: Fraction
+    user_id: bool
+    user_id_dropout: Fraction
 
 
 class TrainSettings(Section):

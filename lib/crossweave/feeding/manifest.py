@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A tensor set: its folder, dataset files, modality dims and counts."""
+    """A tensor set: its folder, dataset files, modality dims, user attributes and counts."""
 
     folder: Path
     fingerprint: str
@@ -35,6 +35,7 @@ class Manifest:
     users: int
     item_files: tuple[TensorFile, ...]
     sequence_files: tuple[TensorFile, ...]
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of users: name -> values with a code
 
     def paths(self, dataset: str) -> list[Path]:
         """Return the files of `items` or `sequences`, in order."""
@@ -78,6 +79,7 @@ def load_manifest(folder: Path) -> Manifest | None:
     value = read_json(path)
     for key in ("item_files", "sequence_files"):
         value[key] = tuple(TensorFile(f["name"], f["size"], f["sha256"], tuple(f["row_groups"])) for f in value[key])
+    value["attributes"] = {name: tuple(values) for name, values in value.get("attributes", {}).items()}
     return Manifest(folder=folder, **value)
 
 

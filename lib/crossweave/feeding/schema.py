@@ -26,6 +26,8 @@ SEQUENCES = Unischema(
     "sequences",
     [
         UnischemaField("user_index", np.int32, (), ScalarCodec(IntegerType()), False),
+        # The codes (int32) of the user's attributes, in the order of the manifest's vocabulary.
+        UnischemaField("attributes", np.bytes_, (), ScalarCodec(BinaryType()), False),
         *[UnischemaField(name, np.bytes_, (), ScalarCodec(BinaryType()), False) for name in SEQUENCE_FIELDS],
         # The user's validation items (int32), in the row of the user's latest sequence only.
         UnischemaField("held_out", np.bytes_, (), ScalarCodec(BinaryType()), False),

@@ -9,10 +9,11 @@ import numpy as np
 
 from crossweave.feeding.arrays import bytes_to_arrays
 from crossweave.feeding.manifest import Manifest
-from crossweave.feeding.reader import read_row_groups
+from crossweave.feeding.reader import RowGroup, read_row_groups
 from crossweave.feeding.schema import SEQUENCE_FIELDS
 
 HELD_OUT = np.dtype("<i4")
+CODES = np.dtype("<i4")
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,25 @@ class SequenceRows:
     items: list[np.ndarray]  # int32, oldest first
     weights: list[np.ndarray]  # float32, of each interaction
     held_out: list[np.ndarray]  # int32, validation items; empty in most rows of a long history
+    user_R: np.ndarray  # int32, user index
+    attributes_RA: np.ndarray  # int32, codes of the user's attributes
 
     def __len__(self) -> int:
         return len(self.items)
 
     def take(self, rows: np.ndarray) -> SequenceRows:
         """Return the named rows, in that order."""
-        columns = ([column[r] for r in rows] for column in (self.items, self.weights, self.held_out))
-        return SequenceRows(*columns)
+        items, weights, held_out = ([column[r] for r in rows] for column in (self.items, self.weights, self.held_out))
+        return SequenceRows(items, weights, held_out, self.user_R[rows], self.attributes_RA[rows])
 
     def __add__(self, other: SequenceRows) -> SequenceRows:
-        return SequenceRows(self.items + other.items, self.weights + other.weights, self.held_out + other.held_out)
+        return SequenceRows(
+            self.items + other.items,
+            self.weights + other.weights,
+            self.held_out + other.held_out,
+            np.concatenate([self.user_R, other.user_R]),
+            np.concatenate([self.attributes_RA, other.attributes_RA]),
+        )
 
 
 def read_epoch(
@@ -45,7 +54,7 @@ def read_epoch(
     if manifest.shard_rows(shard, shards) == 0:
         shard, shards = 0, 1  # fewer row groups than ranks: this rank repeats others' rows rather than none
     rng = np.random.default_rng(seed)
-    pool = SequenceRows([], [], [])
+    pool = SequenceRows([], [], [], np.empty(0, CODES), np.empty((0, len(manifest.attributes)), CODES))
     given = 0
     while given < steps:
         for group in _rows(manifest, shard, shards, int(rng.integers(2**31))):
@@ -73,4 +82,12 @@ def _rows(manifest: Manifest, shard: int, shards: int, seed: int | None) -> Iter
             bytes_to_arrays(group["items"], SEQUENCE_FIELDS["items"]),
             bytes_to_arrays(group["weights"], SEQUENCE_FIELDS["weights"]),
             bytes_to_arrays(group["held_out"], HELD_OUT),
+            np.asarray(group["user_index"], CODES),
+            attribute_codes(manifest, group),
         )
+
+
+def attribute_codes(manifest: Manifest, group: RowGroup) -> np.ndarray:
+    """Return the codes of a row group's users, int32 [R, A]; a set written before there were codes has none."""
+    shape = len(group["user_index"]), len(manifest.attributes)
+    return np.frombuffer(b"".join(group["attributes"]) if shape[1] else b"", CODES).reshape(shape)

@@ -9,16 +9,17 @@ from crossweave.alignment.blend import Addition
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
 from crossweave.alignment.sides import Targets, Users
+from crossweave.alignment.user_parts import UserBatch
 
 
 @torch.inference_mode()
-def read_users(model: AlignmentModel, history_ND: Tensor, histories: Histories) -> Users:
+def read_users(model: AlignmentModel, history_ND: Tensor, histories: Histories, who: UserBatch) -> Users:
     """Return the users; `histories` name rows of `history_ND`, the item tower's history vectors.
 
     Only the items that stand in a history go through the tower, each once.
     """
     wanted_S, index_F = torch.unique(histories.index_F, return_inverse=True)
-    return model.users(history_ND[wanted_S], Histories(index_F, histories.start_B))
+    return model.users(history_ND[wanted_S], Histories(index_F, histories.start_B), who)
 
 
 def beyond_product(model: AlignmentModel, users: Users, targets: Targets) -> Addition | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.store import load_model
+from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.config import ScoreSettings
 from crossweave.errors import SettingsError
 from crossweave.feeding.items import open_items
@@ -33,10 +34,11 @@ from crossweave.tables.files import digest
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import RECOMMENDATIONS, spark_schema
 from crossweave.tables.store import TableStore
+from crossweave.tables.user_attributes import attribute_codes
 from crossweave.training.item_tower import all_items, gather_items
 
 STAGE = "score"
-CODE_VERSION = 2
+CODE_VERSION = 3
 REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
 
 
@@ -60,10 +62,10 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     model_folder = context.workspace / "models" / trained.details["folder"]
     store = TableStore(context.workspace / "tables")
     _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
-    users = _histories(context, store, reads, tensors.details["protocol"]).cache()
+    users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
     count = users.count()
     task = _Task(model_folder, manifest.folder, context.date, settings.score)
-    scored = users.select("user_id", "history", "seen").mapInArrow(
+    scored = users.select("user_id", "history", "seen", "user_index", "attributes").mapInArrow(
         lambda batches: _score_partition(task, batches), spark_schema("recommendations")
     )
     head = store.snapshot("recommendations")
@@ -141,8 +143,17 @@ def _save(path: Path, array: np.ndarray) -> None:
     temporary.replace(path)
 
 
-def _histories(context: StageContext, store: TableStore, reads: dict[str, int], protocol: str) -> DataFrame:
-    """Return one row a user: user_id, history and seen (item indices, oldest first); spread evenly over the tasks."""
+def _users(
+    context: StageContext,
+    store: TableStore,
+    reads: dict[str, int],
+    protocol: str,
+    vocabulary: Mapping[str, Sequence[str]],
+) -> DataFrame:
+    """Return one row a user, spread evenly over the tasks.
+
+    user_id, history and seen (item indices, oldest first), user_index (UNKNOWN for who has none), attributes (codes).
+    """
     spark, settings = context.spark, context.settings.score
     index = store.read(spark, "item_index", reads["item_index"])
     events = store.read(spark, "interactions", reads["interactions"])
@@ -162,13 +173,15 @@ def _histories(context: StageContext, store: TableStore, reads: dict[str, int], 
     active = pairs.groupBy("user_id").agg(
         indices(list(settings.history_splits)).alias("history"), indices(list(settings.seen_splits)).alias("seen")
     )
-    everybody = (
-        store.read(spark, "users", reads["users"])
-        .select("user_id")
-        .union(store.read(spark, "interactions", reads["interactions"]).select("user_id"))
+    described = store.read(spark, "users", reads["users"])
+    everybody = described.select("user_id").union(
+        store.read(spark, "interactions", reads["interactions"]).select("user_id")
     )
     nothing = F.array().cast("array<int>")
-    rows = everybody.distinct().join(active, "user_id", "left")
+    rows = everybody.distinct().join(active, "user_id", "left").join(described, "user_id", "left")
+    rows = rows.withColumn("attributes", attribute_codes(vocabulary))
+    rows = rows.join(store.read(spark, "user_index", reads["user_index"]), "user_id", "left")
+    rows = rows.withColumn("user_index", F.coalesce("user_index", F.lit(UNKNOWN)))
     rows = rows.withColumn("history", F.coalesce("history", nothing)).withColumn("seen", F.coalesce("seen", nothing))
     tasks = max(spark.sparkContext.defaultParallelism, 1)
     return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("user_id")
@@ -203,22 +216,23 @@ class _Scorer:
             self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
         manifest = load_manifest(task.tensors)
         assert manifest is not None
-        self.items = open_items(manifest)
+        self.items, self.attributes = open_items(manifest), len(manifest.attributes)
 
     @torch.inference_mode()
-    def score(
-        self, user_ids: pa.Array, histories: list[np.ndarray], seen: list[np.ndarray], date: datetime.date
-    ) -> pa.RecordBatch:
-        """Return recommendation rows, best first for each user in turn."""
-        flat = Histories.from_lists(histories)
-        users = read_users(self.model, self.history_ND, flat)
+    def score(self, rows: pa.RecordBatch, date: datetime.date) -> pa.RecordBatch:
+        """Return recommendations, best first for each of the users in turn; `rows` are those of `_users`."""
+        flat = Histories.from_lists(_lists(rows.column("history")))
+        codes = rows.column("attributes").flatten().to_numpy(zero_copy_only=False)
+        codes_UA = codes.reshape(rows.num_rows, self.attributes)
+        who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
+        users = read_users(self.model, self.history_ND, flat, who)
         best = top_k(
             users.vector_BE,
             self.targets.item_SE,
             self.targets.bias_S,
             self.settings.top_k,
             allowed_N=self.allowed_N,
-            masked=seen,
+            masked=_lists(rows.column("seen")),
             block_items=self.settings.block_items,
             addition=together(beyond_product(self.model, users, self.targets), self.blend.additions(flat)),
         )
@@ -226,7 +240,7 @@ class _Scorer:
         item_R = best.items_UK[row, place]
         columns = [
             pa.array(np.full(len(row), np.datetime64(date, "D")), pa.date32()),
-            user_ids.take(pa.array(row)),
+            rows.column("user_id").take(pa.array(row)),
             pa.array((place + 1).astype(np.int32)),
             self.item_ids.take(pa.array(item_R)),
             pa.array(best.scores_UK[row, place]),
@@ -278,7 +292,7 @@ _SCORERS: dict[Path, _Scorer] = {}
 
 
 def _score_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Score one partition of (user_id, history, seen)."""
+    """Score one partition of (user_id, history, seen, user_index, attributes)."""
     context = TaskContext.get()
     torch.set_num_threads(max(1, context.cpus() if context else 1))
     for batch in batches:
@@ -287,7 +301,7 @@ def _score_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator
             _SCORERS[task.model] = _Scorer(task)
         for start in range(0, batch.num_rows, task.settings.block_users):
             part = batch.slice(start, task.settings.block_users)
-            yield _SCORERS[task.model].score(part.column(0), _lists(part.column(1)), _lists(part.column(2)), task.date)
+            yield _SCORERS[task.model].score(part, task.date)
 
 
 def _lists(column: pa.ListArray) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -16,6 +15,7 @@ from crossweave.errors import InputContractError, ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
+from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
@@ -24,17 +24,18 @@ from crossweave.tables.positions import with_position
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.splits import trainable
 from crossweave.tables.store import TableStore
+from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
 from crossweave.tables.vectors import BYTES
 
 STAGE = "tensors"
-CODE_VERSION = 1
+CODE_VERSION = 2
 KEPT_SETS = 2
 
 
 def build_tensors(context: StageContext, record: StageRecord) -> None:
-    """Write the tensors of tonight's catalog, features and training interactions.
+    """Write the tensors of tonight's catalog, features, training interactions and user attributes.
 
-    Writes the table item_index and a folder `tensors/FINGERPRINT` whose manifest appears last.
+    Writes the tables item_index and user_index, and a folder `tensors/FINGERPRINT` whose manifest appears last.
     """
     settings = context.settings
     receipts = Receipts(context.workspace)
@@ -49,12 +50,13 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
     manifest = work.run()
     record.ledgers = work.ledgers
     record.check()
-    record.writes = {"item_index": work.index_version}
+    record.writes = work.writes
     record.metrics = {
         "items": manifest.items,
         "users": manifest.users,
         "sequences": manifest.rows("sequences"),
         "bytes": sum(file.size for file in (*manifest.item_files, *manifest.sequence_files)),
+        **work.attribute_metrics,
     }
     record.note = str(folder)
     details = {"folder": folder.name, "protocol": settings.split.protocol}
@@ -77,7 +79,7 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
     settings, receipts = context.settings, Receipts(context.workspace)
     ingest, embed = receipts.required("ingest"), receipts.required("embed")
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")}
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
     tables = [feature["table"] for feature in embed.details.values()]
     reads |= {table: embed.writes[table] for table in tables if table in embed.writes}
     facts = {
@@ -114,8 +116,11 @@ class _Tensors:
         self.spark = context.spark
         self.store = TableStore(context.workspace / "tables")
         self.staging = context.workspace / "staging" / context.run_id
+        users = self.settings.inputs.users
+        self.attributes = users.attributes if users.path else []
+        self.attribute_metrics: dict[str, float] = {}
         self.ledgers: dict[str, Ledger] = {}
-        self.index_version = 0
+        self.writes: dict[str, int] = {}
 
     def run(self) -> Manifest:
         """Write both datasets and their manifest."""
@@ -126,15 +131,18 @@ class _Tensors:
             index = self._index()
             events = self._events(index)
             items = self._write_items(index, events, building / "items")
-            users = self._write_sequences(index, events, building / "sequences")
+            users = self._users(events)
+            vocabulary = self._vocabulary(users)
+            self._write_sequences(users, events, vocabulary, building / "sequences")
             manifest = Manifest(
                 folder=building,
                 fingerprint=self.fingerprint,
                 modalities=self.modalities,
                 items=items,
-                users=users,
+                users=self.user_rows,
                 item_files=describe_files(building / "items"),
                 sequence_files=describe_files(building / "sequences"),
+                attributes=vocabulary,
             )
             for dataset, rows in (("items", items), ("sequences", self.sequence_rows)):
                 if manifest.rows(dataset) != rows:
@@ -156,10 +164,12 @@ class _Tensors:
         numbered = with_position(
             self.spark, catalog, [F.col("item_id")], "position", self.staging / "items"
         ).withColumn("item_index", F.col("position").cast("int"))
-        head = self.store.snapshot("item_index")
-        written = self.store.write(numbered, "item_index", "replace", base=head.version if head else None)
-        self.index_version = written.version
+        self._replace(numbered, "item_index")
         return numbered
+
+    def _replace(self, frame: DataFrame, table: str) -> None:
+        head = self.store.snapshot(table)
+        self.writes[table] = self.store.write(frame, table, "replace", base=head.version if head else None).version
 
     def _events(self, index: DataFrame) -> DataFrame:
         """Return one row a (user, item) pair that training may see: the latest of its rows."""
@@ -212,8 +222,8 @@ class _Tensors:
         self.ledgers["items"] = Ledger(rows_in=rows, rows_out=rows)
         return rows
 
-    def _write_sequences(self, index: DataFrame, events: DataFrame, folder: Path) -> int:
-        limit = self.settings.tensors.history
+    def _users(self, events: DataFrame) -> DataFrame:
+        """Return user_id, user_index, events and held_out of the users to train on; commits the table user_index."""
         train = events.where("split = 'train'")
         event = F.struct("time", "item_index", "weight")
         users = train.groupBy("user_id").agg(F.sort_array(F.collect_list(event)).alias("events"))
@@ -222,14 +232,39 @@ class _Tensors:
             held_out.agg(F.sort_array(F.collect_list("item_index")).alias("held_out")), "user_id", "left"
         )
         users = with_position(self.spark, users, [F.col("user_id")], "user_index", self.staging / "users")
-        user_count = users.count()
-        if user_count == 0:
+        users = users.withColumn("user_index", F.col("user_index").cast("int"))
+        self.user_rows = users.count()
+        if self.user_rows == 0:
             raise InputContractError(
                 "no user has a training interaction",
                 "check the interactions table, its split column and the quarantine",
             )
-        chunks = users.select(
-            F.col("user_index").cast("int").alias("user_index"),
+        self._replace(users, "user_index")
+        return users
+
+    def _vocabulary(self, users: DataFrame) -> dict[str, tuple[str, ...]]:
+        """Choose the attribute values of the users to train on that get a code; counts everybody's that get none."""
+        known = self.store.read(self.spark, "users", self.reads["users"])
+        learned_from = users.select("user_id").join(known, "user_id")
+        vocabulary = learn_vocabulary(learned_from, self.attributes, self.settings.tensors.user_attribute_values)
+        active = self.store.read(self.spark, "interactions", self.reads["interactions"]).select("user_id")
+        everybody = known.select("user_id").union(active).distinct().join(known, "user_id", "left")
+        coded = everybody.select("user_id", attribute_codes(vocabulary).alias("codes")).cache()
+        total = coded.count()
+        for name, (missing, other) in code_counts(coded, vocabulary).items():
+            self.attribute_metrics |= {f"attributes.{name}.missing": missing, f"attributes.{name}.other": other}
+        coded.unpersist()
+        self.ledgers["users"] = Ledger(rows_in=total, rows_out=self.user_rows, skipped=total - self.user_rows)
+        return vocabulary
+
+    def _write_sequences(
+        self, users: DataFrame, events: DataFrame, vocabulary: dict[str, tuple[str, ...]], folder: Path
+    ) -> None:
+        limit = self.settings.tensors.history
+        known = self.store.read(self.spark, "users", self.reads["users"])
+        chunks = users.join(known, "user_id", "left").select(
+            "user_index",
+            attribute_codes(vocabulary).alias("attributes"),
             "events",
             "held_out",
             F.explode(F.sequence(F.lit(0), F.floor((F.size("events") - 1) / limit).cast("int"))).alias("chunk"),
@@ -238,6 +273,7 @@ class _Tensors:
         part = F.slice("events", F.col("chunk") * limit + 1, limit)
         rows = chunks.select(
             "user_index",
+            "attributes",
             "chunk",
             part["item_index"].alias("items"),
             part["weight"].alias("weights"),
@@ -252,13 +288,12 @@ class _Tensors:
         ranks = self.settings.train.ranks
         groups = ranks * -(-self.sequence_rows // (self.settings.tensors.row_group_rows * ranks))
         group_rows = -(-self.sequence_rows // groups)
-        names = ("user_index", "position", *SEQUENCE_FIELDS, "held_out")
+        names = ("user_index", "position", "attributes", *SEQUENCE_FIELDS, "held_out")
         packed_schema = StructType(
             [rows.schema[n] if n in ("user_index", "position") else StructField(n, BinaryType()) for n in names]
         )
         packed = rows.select(*names).mapInArrow(_pack, packed_schema)
         write_dataset(self.spark, packed, SEQUENCES, folder, "position", group_rows, groups)
-        return user_count
 
     def _reconcile(self, rows: DataFrame, events: DataFrame) -> None:
         """Follow every interaction: into a sequence, into the held-out items, or left out for a counted reason."""
@@ -283,9 +318,11 @@ def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Turn the list columns of sequence rows into raw bytes."""
     for batch in batches:
         columns = [batch.column("user_index"), batch.column("position")]
+        columns.append(lists_to_bytes(batch.column("attributes"), CODES))
         columns += [lists_to_bytes(batch.column(name), dtype) for name, dtype in SEQUENCE_FIELDS.items()]
-        columns.append(lists_to_bytes(batch.column("held_out"), np.dtype("<i4")))
-        yield pa.RecordBatch.from_arrays(columns, names=["user_index", "position", *SEQUENCE_FIELDS, "held_out"])
+        columns.append(lists_to_bytes(batch.column("held_out"), HELD_OUT))
+        names = ["user_index", "position", "attributes", *SEQUENCE_FIELDS, "held_out"]
+        yield pa.RecordBatch.from_arrays(columns, names=names)
 
 
 def _forget_old_sets(current: Path) -> None:

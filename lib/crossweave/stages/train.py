@@ -38,6 +38,7 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest, write_atomically, write_json
 from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.user_attributes import FIRST_VALUE
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
 from crossweave.training.collective import Limits, run_ranks
 from crossweave.training.loop import train
@@ -274,6 +275,7 @@ def _folder(context: StageContext, fingerprint: str) -> Path:
 def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
     """Return the architecture that the settings ask for on these tensors."""
     model = settings.model
+    codes = {name: FIRST_VALUE + len(values) for name, values in manifest.attributes.items()}
     return ModelSpec(
         modalities=manifest.modalities,
         items=manifest.items,
@@ -292,6 +294,11 @@ def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
         max_norm=model.max_norm,
         head=model.head,
         head_settings=model.head_settings,
+        users=manifest.users,
+        user_attributes=codes if model.user_attributes else {},
+        user_attribute_dropout=model.user_attribute_dropout,
+        user_id=model.user_id or model.user_tower == "id",
+        user_id_dropout=model.user_id_dropout,
     )
 
 

@@ -64,6 +64,8 @@ FEATURES = pa.schema(
 
 ITEM_INDEX = pa.schema([("item_id", pa.string()), ("item_index", pa.int32())])
 
+USER_INDEX = pa.schema([("user_id", pa.string()), ("user_index", pa.int32())])  # users with a training interaction
+
 RECOMMENDATIONS = pa.schema(
     [
         ("run_date", pa.date32()),
@@ -110,6 +112,7 @@ SCHEMAS = {
     "users": USERS,
     "interactions": INTERACTIONS,
     "item_index": ITEM_INDEX,
+    "user_index": USER_INDEX,
     "recommendations": RECOMMENDATIONS,
     "quarantine": QUARANTINE,
     "metrics": METRICS,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import ItemBatch
+from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.sequences import SequenceRows
 from crossweave.training.item_tower import gather_items, in_memory
@@ -29,6 +30,7 @@ class StepBatch:
 
     items: ItemBatch
     histories: Histories  # rows of `items`
+    who: UserBatch
     candidates_C: Tensor  # int64, rows of `items`
     positives_BC: Tensor  # float32, what each target counts
     taken: tuple[Tensor, Tensor]  # (user, candidate) pairs of the targets, int64 [T] each
@@ -52,7 +54,7 @@ class BatchMaker:
     def make(self, rows: SequenceRows, seed: int) -> StepBatch:
         """Draw histories, targets and candidates; the same seed draws the same ones."""
         rng = np.random.default_rng(seed)
-        shown, targets, weights = self._part(rows, rng)
+        shown, targets, weights, newcomer_B = self._part(rows, rng)
         target_T, weight_T = np.concatenate(targets), np.concatenate(weights)
         wanted = np.unique(target_T)
         drawn = self._negatives.draw(rng)
@@ -71,6 +73,7 @@ class BatchMaker:
         return StepBatch(
             gather_items(self._items, index_S),
             Histories.from_lists([place_N[row] for row in shown]),
+            UserBatch.from_arrays(np.where(newcomer_B, UNKNOWN, rows.user_R), rows.attributes_RA),
             torch.from_numpy(place_N[candidates]),
             torch.from_numpy(positives_BC),
             (torch.from_numpy(owner), torch.from_numpy(taken)),
@@ -82,18 +85,22 @@ class BatchMaker:
 
     def _part(
         self, rows: SequenceRows, rng: np.random.Generator
-    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """Show a random share of each sequence as history; the rest, at least one, are targets with their weights."""
-        shown, targets, target_weights = [], [], []
+    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Show a random share of each sequence as history; the rest, at least one, are targets with their weights.
+
+        The last says who is shown as a newcomer, bool [B].
+        """
+        shown, targets, target_weights, newcomers = [], [], [], []
         low, high = self._plan.history_keep
         for items, weights in zip(rows.items, rows.weights, strict=True):
             order = rng.permutation(len(items))
             keep = min(int(len(order) * rng.uniform(low, high)), len(order) - 1, self._plan.history_limit)
-            keep = 0 if rng.random() < EMPTY_HISTORY_SHARE else keep
+            newcomers.append(rng.random() < EMPTY_HISTORY_SHARE)
+            keep = 0 if newcomers[-1] else keep
             shown.append(items[np.sort(order[:keep])])  # oldest first: some towers read a history as a sequence
             targets.append(items[order[keep:]])
             target_weights.append(weights[order[keep:]])
-        return shown, targets, target_weights
+        return shown, targets, target_weights, np.array(newcomers)
 
     def _log_inclusion(self, candidates: np.ndarray, targets: int) -> np.ndarray:
         """Return log P(candidate is in the set) = log(1 − (1 − drawn) · (1 − share)^targets), 0 for what is certain."""

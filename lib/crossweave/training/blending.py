@@ -17,6 +17,7 @@ from crossweave.alignment.collaborative.base import Collaborative, Factorise
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
+from crossweave.alignment.user_parts import UserBatch
 from crossweave.errors import SettingsError
 from crossweave.feeding.interactions import Interactions
 from crossweave.feeding.items import ItemTensors
@@ -137,7 +138,8 @@ class _Users:
     @torch.inference_mode()
     def _scores(self, users: np.ndarray) -> tuple[Histories, Tensor]:
         histories = Histories.from_matrix(self.interactions.seen_UN[users])
-        return histories, self.model.scores(self.model.users(self.vectors.history_SD, histories), self.targets)
+        who = UserBatch.from_arrays(users, self.interactions.attributes_UA[users])
+        return histories, self.model.scores(self.model.users(self.vectors.history_SD, histories, who), self.targets)
 
 
 @torch.inference_mode()

@@ -65,11 +65,11 @@ def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None 
 
 
 def _parameter_groups(model: AlignmentModel, plan: TrainingPlan) -> list[dict[str, Any]]:
-    """Part what learns from behaviour (ids, user tower, head) from what reads content, which a few steps overfit."""
+    """Part what learns from behaviour (ids, users, head) from what reads content, which a few steps overfit."""
     behaviour: list[torch.nn.Parameter] = []
     content: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (behaviour if name.startswith(("id_", "user_tower.", "head.")) else content).append(parameter)
+        (behaviour if name.startswith(("id_", "user_", "head.")) else content).append(parameter)
     return [
         {"params": behaviour, "weight_decay": plan.weight_decay, "share": 1.0},
         {"params": content, "weight_decay": plan.content_weight_decay, "share": plan.content_learning_rate},
@@ -253,7 +253,7 @@ class Trainer:
         """Return the loss of one batch and its parts."""
         plan, model = self.plan, self.model
         items, content = model.items(batch.items)
-        users = model.users(items.history_SD, batch.histories)
+        users = model.users(items.history_SD, batch.histories, batch.who)
         # Some users (rows come shuffled) choose by content alone, as they will among new items.
         hidden = round(plan.spec.item_id_dropout * len(users)) if plan.spec.item_id else 0
         parts_BC = [

@@ -8,6 +8,7 @@ import torch
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel, ItemVectors
 from crossweave.alignment.sides import Targets
+from crossweave.alignment.user_parts import UserBatch
 from crossweave.feeding.items import ItemTensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import SequenceRows, read_all
@@ -51,7 +52,8 @@ def _rank_items(
     plan: TrainingPlan,
 ) -> np.ndarray:
     histories = move(Histories.from_lists(rows.items), trained.device)
-    scores_BN = model.scores(model.users(history.history_SD, histories), targets)
+    who = move(UserBatch.from_arrays(rows.user_R, rows.attributes_RA), trained.device)
+    scores_BN = model.scores(model.users(history.history_SD, histories, who), targets)
     return best_unseen(scores_BN, histories, trained, plan.metric_k)
 
 

@@ -50,15 +50,17 @@ def test_tokens_are_normed_as_asked_and_alignment_sees_directions_only(norm):
 
 
 def test_id_vectors_are_cut_to_the_ball_and_shorter_ones_and_biases_left_alone():
-    model = AlignmentModel(ModelSpec(**{**SPEC, "max_norm": 0.5}))
+    model = AlignmentModel(ModelSpec(**{**SPEC, "max_norm": 0.5, "users": 3, "user_id": True}))
+    users = model.user_parts["id"].vectors
     with torch.no_grad():
+        users.weight[1] = 4.0
         model.id_target.weight[0] = 2.0
         model.id_history.weight[1] = -3.0
         model.id_target.weight[2] = 0.01
         model.id_bias.weight[0] = 7.0
     direction = torch.nn.functional.normalize(model.id_target.weight[0].detach().clone(), dim=0)
     model.constrain()
-    for ids in (model.id_target, model.id_history):
+    for ids in (model.id_target, model.id_history, users):
         assert ids.weight.norm(dim=1).max().item() <= 0.5 + 1e-6
     torch.testing.assert_close(model.id_target.weight[0], 0.5 * direction)
     assert model.id_target.weight[2].tolist() == pytest.approx([0.01] * DIM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pickle
 import shutil
@@ -21,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from crossweave.errors import ReconciliationError, TableError
 from crossweave.feeding.arrays import bytes_to_arrays, lists_to_bytes
+from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, host_folder, open_items
 from crossweave.feeding.manifest import Manifest, TensorFile, describe_files, load_manifest
 from crossweave.feeding.reader import read_row_groups
@@ -42,9 +44,12 @@ def write_sequences(spark: SparkSession, folder: Path) -> None:
     for user in range(USERS):
         items = np.array(history(user), I4)
         held_out = np.array([user], I4) if user % 2 else np.array([], I4)
-        parts = (items, items.astype("<f4"), items.astype("<i8"), held_out)
+        codes = np.array([user % 4, 2], I4)
+        parts = (codes, items, items.astype("<f4"), items.astype("<i8"), held_out)
         rows.append((user, user, *(bytearray(part.tobytes()) for part in parts)))
-    columns = "position int, user_index int, items binary, weights binary, times binary, held_out binary"
+    columns = (
+        "position int, user_index int, attributes binary, items binary, weights binary, times binary, held_out binary"
+    )
     frame = spark.createDataFrame(rows, columns).repartition(3)
     write_dataset(spark, frame, SEQUENCES, folder, "position", GROUP_ROWS, -(-USERS // GROUP_ROWS))
 
@@ -74,6 +79,7 @@ def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ma
         users=USERS,
         item_files=describe_files(folder / "items"),
         sequence_files=describe_files(folder / "sequences"),
+        attributes={"country": ("de", "fr"), "age": ()},
     )
     manifest.save()
     return manifest
@@ -172,6 +178,31 @@ def test_values_come_back_as_they_were_written(written: Manifest) -> None:
     rows = [row for group in read_all(written, 0, 1) for row in zip(group.items, group.held_out, strict=True)]
     assert Counter((*items.tolist(), -1, *held.tolist()) for items, held in rows) == EVERY_ROW
     assert {(items.dtype, held.dtype) for items, held in rows} == {(I4, I4)}
+
+
+def test_every_row_knows_its_user_and_the_user_s_attributes(written: Manifest) -> None:
+    groups = [*read_all(written, 0, 1), *read_epoch(written, 0, 1, seed=2, batch=5, steps=5)]
+    for group in groups:
+        assert (group.user_R.dtype, group.attributes_RA.dtype) == (I4, I4)
+        assert group.attributes_RA.tolist() == [[user % 4, 2] for user in group.user_R.tolist()]
+        assert [items.tolist() for items in group.items] == [history(user) for user in group.user_R.tolist()]
+    assert sorted(user for group in groups[: len(written.sequence_files)] for user in group.user_R) == [*range(USERS)]
+
+
+def test_all_interactions_come_with_the_users_attributes(written: Manifest) -> None:
+    wide = dataclasses.replace(written, items=100 * USERS + 3)
+    assert read_interactions(wide).attributes_UA.tolist() == [[user % 4, 2] for user in range(USERS)]
+
+
+def test_a_set_written_before_there_were_attributes_is_read_without_any(copy: Manifest) -> None:
+    path = copy.folder / "manifest.json"
+    value = json.loads(path.read_text(encoding="utf-8"))
+    del value["attributes"]
+    path.write_text(json.dumps(value), encoding="utf-8")
+    old = load_manifest(copy.folder)
+    assert old is not None
+    assert old.attributes == {}
+    assert {group.attributes_RA.shape[1] for group in read_all(old, 0, 1)} == {0}
 
 
 def test_more_shards_than_row_groups_leave_some_without_rows(written: Manifest) -> None:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from steps import strangers
 
 from crossweave.alignment import HEADS
 from crossweave.alignment.histories import Histories
@@ -46,7 +47,7 @@ def some_users(model) -> Users:
     history = torch.randn(4, 8, generator=torch.Generator().manual_seed(5))
     rows = [np.array(row, np.int64) for row in ([0, 2, 3], [1], [])]
     with torch.inference_mode():
-        return model.users(history, Histories.from_lists(rows))
+        return model.users(history, Histories.from_lists(rows), strangers(3))
 
 
 def full_scores(model, batch, users):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from steps import strangers
 
 from crossweave.alignment import HEADS
 from crossweave.alignment.blend import together
@@ -34,7 +35,7 @@ def test_the_kernel_ranks_by_the_scores_that_the_model_gives(head, tower):
     made = ItemVectors(None, None, torch.randn(ITEMS, 8), torch.randn(ITEMS), torch.randn(ITEMS, 8))
     rows = [np.array(row, np.int64) for row in ([3, 9, 21], [], [0])]
     targets, histories = model.targets(made), Histories.from_lists(rows)
-    users, other = read_users(model, made.history_SD, histories), torch.randn(3, ITEMS)
+    users, other = read_users(model, made.history_SD, histories, strangers(3)), torch.randn(3, ITEMS)
     rest = beyond_product(model, users, targets)
     assert (rest is None) == ((head, tower) in PRODUCTS)
     best = top_k(
@@ -47,7 +48,7 @@ def test_the_kernel_ranks_by_the_scores_that_the_model_gives(head, tower):
         block_items=7,
         addition=together(rest, None, lambda scores, start, stop: scores.add_(other[:, start:stop])),
     )
-    want = model.scores(model.users(made.history_SD, histories), targets) + other
+    want = model.scores(model.users(made.history_SD, histories, strangers(3)), targets) + other
     for user, row in enumerate(rows):
         want[user, row] = -torch.inf
     values, places = want.topk(5)

@@ -41,7 +41,7 @@ def shop() -> tuple[ItemTensors, Interactions]:
     present = np.ones((ITEMS, 2), bool)
     popularity = taken.sum(axis=0).astype(np.float32)
     items = ItemTensors({"told": told, "noise": noise}, present, popularity, np.ones(ITEMS, bool))
-    return items, Interactions(csr_matrix(taken.astype(np.float32)), held_out)
+    return items, Interactions(csr_matrix(taken.astype(np.float32)), held_out, np.zeros((USERS, 0), np.int32))
 
 
 def plan(**changes: object) -> BlendPlan:
@@ -130,9 +130,8 @@ def test_an_item_that_nobody_took_though_it_was_there_tells_what_finds_no_takers
 def test_a_model_that_does_not_help_is_left_out() -> None:
     items, interactions = shop()
     rng = np.random.default_rng(6)
-    noise = Interactions(
-        csr_matrix((rng.random((USERS, ITEMS)) < 0.01).astype(np.float32)), [np.empty(0, np.int32)] * USERS
-    )
+    taken = csr_matrix((rng.random((USERS, ITEMS)) < 0.01).astype(np.float32))
+    noise = replace(interactions, seen_UN=taken, held_out=[np.empty(0, np.int32)] * USERS)
     without_validation = fit_blend(plan(), untrained(), items, noise)
     assert without_validation.metric is None  # nothing to judge by: the default weight
     assert fit_blend(plan(collaborative={}), untrained(), items, interactions).members == []
