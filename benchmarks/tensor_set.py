@@ -77,8 +77,9 @@ def write_random(folder: Path) -> Manifest:
         popularity_N[items] += 1
         times = np.arange(length, dtype="<i8")
         parts = {"items": items, "weights": np.ones(length, "<f4"), "times": times, "held_out": held_out}
+        parts["attributes"] = np.empty(0, "<i4")
         rows.append({"user_index": user, "position": user} | {name: part.tobytes() for name, part in parts.items()})
-    binary = [(name, pa.binary()) for name in ("items", "weights", "times", "held_out")]
+    binary = [(name, pa.binary()) for name in ("attributes", "items", "weights", "times", "held_out")]
     schema = pa.schema([("user_index", pa.int32()), ("position", pa.int32()), *binary])
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "rows.parquet")
     columns: dict[str, Any] = {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
+from steps import strangers
 
 from crossweave.alignment import HEADS
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
@@ -105,7 +106,8 @@ def test_among_new_items_alone_the_neural_scores_spread_a_quarter_as_far() -> No
     vectors = all_items(model, chosen)
     some = Histories.from_matrix(interactions.seen_UN[:USERS])
     with torch.no_grad():
-        neural = model.scores(model.users(vectors.history_SD, some), model.targets(vectors))[:, ITEMS - NEW :]
+        users = model.users(vectors.history_SD, some, strangers(USERS))
+        neural = model.scores(users, model.targets(vectors))[:, ITEMS - NEW :]
     mapped = scaled.weight * scaled.model.blocks(some)(ITEMS - NEW, ITEMS)
     spread = [float(side.std(dim=1, correction=0).mean()) for side in (neural, mapped)]
     assert spread[0] / spread[1] == pytest.approx(0.25, rel=0.05)
