@@ -33,14 +33,14 @@ def write_ours(path: Path, vectors_ND: np.ndarray) -> None:
 
 
 def read_ours(path: Path) -> np.ndarray:
-    """To float32, a row group at a time as the item tensors are read."""
+    """To float32, a row group at a time as the item tensors are read, widened by torch as training does."""
     chunks = pq.read_table(path, use_threads=False)["vector"].chunks
-    vectors_ND = np.empty((sum(len(chunk) for chunk in chunks), DIM), np.float32)
+    vectors_ND = torch.empty(sum(len(chunk) for chunk in chunks), DIM)
     done = 0
     for chunk in chunks:
-        vectors_ND[done : done + len(chunk)] = from_arrow(chunk, DIM)
+        vectors_ND[done : done + len(chunk)] = torch.from_numpy(from_arrow(chunk, DIM))
         done += len(chunk)
-    return vectors_ND
+    return vectors_ND.numpy()
 
 
 def read_ours_as_stored(path: Path) -> np.ndarray:

@@ -28,10 +28,13 @@ def in_memory(items: ItemTensors, budget: int = IN_MEMORY_BYTES) -> ItemTensors:
 def gather_items(items: ItemTensors, index_S: np.ndarray) -> ItemBatch:
     """Read the features of some items; of all of them in their order, float32 ones are not copied."""
     in_order = len(index_S) == items.count and bool((index_S == np.arange(items.count)).all())
-    rows = slice(None) if in_order else index_S  # a small catalog is whole in most steps
     return ItemBatch(
         torch.from_numpy(index_S.astype(np.int64)),
-        {name: torch.from_numpy(array[rows].astype(np.float32, copy=False)) for name, array in items.vectors.items()},
+        # A small catalog is whole in most steps. torch widens float16 several times as fast as numpy.
+        {
+            name: torch.from_numpy(array if in_order and array.flags.writeable else array[index_S]).float()
+            for name, array in items.vectors.items()
+        },
         torch.from_numpy(items.present_NM[index_S]),
         torch.from_numpy(items.popularity_N[index_S] > 0),
     )
