@@ -52,13 +52,17 @@ def what(given: argparse.Namespace, plan: TrainingPlan) -> str:
     return f"{kind}: {manifest.users:,} users in {manifest.rows('sequences'):,} rows, {manifest.items:,} items"
 
 
-def run(work: Callable[..., Any], arguments: tuple[Any, ...], ranks: int) -> Any:
-    """Run a function on ranks that `horovod.run` starts on this machine, without Spark; rank 0's result."""
+def run(work: Callable[..., Any], arguments: tuple[Any, ...], ranks: int, folder: Path) -> Any:
+    """Run a function on ranks that `horovod.run` starts on this machine, without Spark; rank 0's result.
+
+    The memory-mapped arrays of the host go below `folder`: no other training has or loses them.
+    """
     import horovod
 
     from crossweave.training.collective import Limits, _environment
 
-    os.environ.update(_environment(Limits(120)) | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
+    own = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "TMPDIR": str(folder)}
+    os.environ.update(_environment(Limits(120)) | own)
     hosts = f"localhost:{ranks}"
     return horovod.run(work, args=arguments, num_proc=ranks, hosts=hosts, use_gloo=True, network_interfaces={"lo"})[0]
 

@@ -16,7 +16,7 @@ from typing import Any
 import bench
 import tensor_set
 
-from crossweave.feeding.items import forget_items, open_items
+from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
 from crossweave.training.batches import BatchMaker
 from crossweave.training.feed import EpochFeed
@@ -56,13 +56,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         pairs = ["train.threads=1", "train.ranks=2", f"train.max_epochs={given.epochs}"]
         plan = tensor_set.plan_of(given, Path(name), pairs)
-        manifest = load_manifest(plan.tensors)
-        assert manifest is not None
-        forget_items(manifest)  # so that the arrays of the host are built in the measured time
-        try:
-            found = tensor_set.run(train_feed.rank_main, (replace(plan, patience=given.epochs),), plan.ranks)
-        finally:
-            forget_items(manifest)
+        plan = replace(plan, patience=given.epochs)
+        found = tensor_set.run(train_feed.rank_main, (plan,), plan.ranks, Path(name))
         lines = [json.loads(line) for line in plan.progress.read_text(encoding="utf-8").splitlines()]
         title = tensor_set.what(given, plan)
     feed, compute, wall = found["feed_seconds"], found["compute_seconds"], found["wall"]

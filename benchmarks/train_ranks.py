@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import nn
 
 from crossweave.alignment.model import AlignmentModel
-from crossweave.feeding.items import forget_items, open_items
+from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
 from crossweave.training.batches import StepBatch
 from crossweave.training.plan import TrainingPlan
@@ -77,7 +77,7 @@ class Plain:
 
 
 def rank_main(plan: TrainingPlan, steps: int, rounds: int, port: int) -> dict[str, Any]:
-    """One rank's part: returns the seconds of every side and round, the slower rank's."""
+    """One rank's part: returns the seconds of every side and round by the wall and the CPU, the slower rank's."""
     from crossweave.training.collective import Collective
     from crossweave.training.loop import Trainer
 
@@ -118,20 +118,22 @@ def rank_main(plan: TrainingPlan, steps: int, rounds: int, port: int) -> dict[st
         "one alone": first_alone,
     }
     times: dict[str, list[float]] = {side: [] for side in sides}
+    cpu: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds + 1):  # the first is not counted
         order = list(sides.items()) if number % 2 else list(reversed(sides.items()))
         for side, work in order:
             dist.barrier()
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             work()
-            taken = torch.tensor([time.perf_counter() - start])
+            taken = torch.tensor([time.perf_counter() - start, time.process_time() - busy])
             dist.all_reduce(taken, dist.ReduceOp.MAX)
             if number:
-                times[side].append(float(taken) / steps)
+                times[side].append(float(taken[0]) / steps)
+                cpu[side].append(float(taken[1]) / steps)
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     dist.destroy_process_group()
     collective.close()
-    return {"times": times, "rows": rows, "parameters": parameters, "losses": same}
+    return {"times": times, "cpu": cpu, "rows": rows, "parameters": parameters, "losses": same}
 
 
 def free_port() -> int:
@@ -154,21 +156,21 @@ def main() -> None:
         pairs = [f"train.ranks={RANKS}", f"train.batch_users={given.batch // RANKS}", "train.threads=1"]
         plan = tensor_set.plan_of(given, Path(name), pairs)
         title = tensor_set.what(given, plan)
-        try:
-            found = tensor_set.run(train_ranks.rank_main, (plan, given.steps, given.rounds, free_port()), RANKS)
-        finally:
-            manifest = load_manifest(plan.tensors)
-            assert manifest is not None
-            forget_items(manifest)
+        arguments = (plan, given.steps, given.rounds, free_port())
+        found = tensor_set.run(train_ranks.rank_main, arguments, RANKS, Path(name))
     times = found["times"]
     middle = {side: statistics.median(some) for side, some in times.items()}
+    busy = {side: statistics.median(some) for side, some in found["cpu"].items()}
 
     def ratio(over: str, under: str) -> str:
         """Round by round, since the machine's other work comes and goes."""
         rounds = np.array(times[over]) / np.array(times[under])
-        quartiles = np.quantile(rounds, [0.25, 0.75])
-        least = min(times[over]) / min(times[under])
-        return f"{np.median(rounds):.2f} (quartiles {quartiles[0]:.2f} to {quartiles[1]:.2f}; least times {least:.2f})"
+        low, high = np.quantile(rounds, [0.25, 0.75])
+        least, cpu = min(times[over]) / min(times[under]), busy[over] / busy[under]
+        return f"{np.median(rounds):.2f} (quartiles {low:.2f}, {high:.2f}); least times {least:.2f}; CPU time {cpu:.2f}"
+
+    def cost(side: str) -> str:
+        return f"{middle[side]:.3f}, {min(times[side]):.3f}, {busy[side]:.3f}"
 
     rows = " or ".join(f"{count:,}" for count in found["rows"])
     bench.keep(
@@ -176,10 +178,10 @@ def main() -> None:
         f"T1: steps of the alignment model on {RANKS} ranks of one thread, {rows} users a rank; {title}",
         "≥ 0.95× torch DDP on Gloo; ≥ 0.85 weak-scaling efficiency",
         [
-            ("ours (Horovod, one fused buffer), s a step", f"{middle['ours']:.3f}"),
-            ("torch DDP on Gloo, s a step", f"{middle['ddp']:.3f}"),
-            ("both ranks without exchange, s a step", f"{middle['both alone']:.3f}"),
-            ("one rank alone at the same batch a rank, s a step", f"{middle['one alone']:.3f}"),
+            ("ours (Horovod, one fused buffer), s a step: median, least, CPU", cost("ours")),
+            ("torch DDP on Gloo, s a step: median, least, CPU", cost("ddp")),
+            ("both ranks without exchange, s a step: median, least, CPU", cost("both alone")),
+            ("one rank alone at the same batch a rank, s a step: median, least, CPU", cost("one alone")),
             ("speed of ours / DDP", ratio("ddp", "ours")),
             ("efficiency: one rank alone / two ranks, ours", ratio("one alone", "ours")),
             ("efficiency of DDP", ratio("one alone", "ddp")),
