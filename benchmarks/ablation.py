@@ -17,6 +17,7 @@ from crossweave.config import Settings
 
 FULL = "full"
 ALIGNMENT_WEIGHT = 0.05  # of a loss that the settings do not use
+EXTRA_WEIGHT = 0.1  # of one that ranks nothing
 
 
 def variants(settings: Settings) -> Iterator[Variant]:
@@ -43,7 +44,10 @@ def variants(settings: Settings) -> Iterator[Variant]:
             yield Variant(
                 f"alignment {name}", none | {f"model.losses.{name}": model.losses.get(name, ALIGNMENT_WEIGHT)}
             )
-    behaviour = [name for name in sorted(LOSSES) if name not in alignment]
+    for name in sorted(LOSSES):
+        if name not in alignment and not getattr(find(LOSSES, "loss", name), "ranks", False):
+            yield Variant(f"with {name}", {f"model.losses.{name}": EXTRA_WEIGHT})
+    behaviour = [name for name in sorted(LOSSES) if getattr(find(LOSSES, "loss", name), "ranks", False)]
     off = {f"model.losses.{name}": 0.0 for name in behaviour if model.losses.get(name)}
     for name in behaviour:
         if off.keys() != {f"model.losses.{name}"}:

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import torch
+from scipy.sparse import csr_matrix
 
 from crossweave.alignment.blend import Blend, together
 from crossweave.alignment.histories import Histories
@@ -33,12 +35,13 @@ from crossweave.alignment.store import load_weights
 from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.config import Settings, load_settings, override
 from crossweave.evaluation.metrics import Relevance, ranking_metrics
+from crossweave.feeding.factors import spark_als
 from crossweave.feeding.interactions import Interactions, read_interactions
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.scoring.users import beyond_product, read_users
-from crossweave.stages.train import blend_plan, training_plan
+from crossweave.stages.train import blend_plan, fit_teacher, training_plan
 from crossweave.tables.files import digest
 from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import FIRST_VALUE, MISSING, OTHER
@@ -158,6 +161,16 @@ def _who(store: TableStore, manifest: Manifest, users: list[str], trained: list[
     return UserBatch.from_arrays(index, attributes.reshape(len(users), len(codes)))
 
 
+@functools.cache
+def _session() -> Any:
+    return bench.spark(2)
+
+
+def factorise(seen_UN: csr_matrix, **settings: Any) -> np.ndarray:
+    """Item factors by Spark ML, on a session that is started where a variant asks for them."""
+    return spark_als(_session(), Path(tempfile.mkdtemp()), seen_UN, **settings)
+
+
 def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists: Path | None = None) -> dict[str, Any]:
     """Train what a variant asks for, rank, and judge; a training that is there is not repeated."""
     start = time.monotonic()
@@ -166,7 +179,7 @@ def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists:
     model = fitted(own, side, items, variant.changed, work)
     blend = Blend([])
     if variant.blended:
-        blend = Blend(fit_blend(blend_plan(own), model, items, side.interactions).members)
+        blend = Blend(fit_blend(blend_plan(own, factorise), model, items, side.interactions).members)
     best_UK = rank(side, model, items, blend, variant.neural)
     if lists is not None:
         _write_lists(side, best_UK, lists / f"{variant.name}-{side.protocol}.parquet".replace(" ", "_"))
@@ -191,6 +204,7 @@ def fitted(settings: Settings, side: Side, items: ItemTensors, changed: str, wor
             ranks=1,
             batch_users=plan.batch_users * plan.ranks,
             learning_rate=plan.learning_rate * math.sqrt(plan.ranks),
+            teacher=fit_teacher(plan.spec, manifest, folder, factorise, settings.seed),
         )
         train(plan, _collective(), items)
     return load_weights(plan.spec, folder)

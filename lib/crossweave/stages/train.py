@@ -168,8 +168,11 @@ def _fit(
     """Train one model and blend it; writes its folder, model.json last."""
     settings = context.settings
     folder.mkdir(parents=True, exist_ok=True)
+    factorise = functools.partial(spark_als, context.spark, context.folder / "als")
     plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
-    plan = replace(plan, floors=floors or {}, teacher=_teacher(context, manifest, plan.spec, folder))
+    plan = replace(
+        plan, floors=floors or {}, teacher=fit_teacher(plan.spec, manifest, folder, factorise, settings.seed)
+    )
     master = str(context.spark.sparkContext.master)
     limits, local = _limits(settings, master), master.startswith("local")
     with _show_progress(context, plan, label):
@@ -185,7 +188,7 @@ def _fit(
     curve = outcome.curves.get("validation", [])
     if outcome.pruned:
         return _Fitted(None, curve, figures, "")
-    blend = _blend(context, manifest, plan.spec, folder)
+    blend = _blend(context, manifest, plan.spec, folder, factorise)
     write_json(
         folder / "model.json",
         {
@@ -319,13 +322,12 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
     )
 
 
-def _teacher(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> Path | None:
+def fit_teacher(spec: ModelSpec, manifest: Manifest, folder: Path, factorise: Factorise, seed: int) -> Path | None:
     """Fit what the content losses learn from, once a model; None where the model has none."""
     wanted = AlignmentModel(spec).teacher
     path = folder / "teacher.npy"
     if wanted is not None and not path.is_file():
-        seen_UN = read_interactions(manifest).seen_UN
-        item_NF = spark_als(context.spark, context.folder / "als", seen_UN, seed=context.settings.seed, **wanted)
+        item_NF = factorise(read_interactions(manifest).seen_UN, seed=seed, **wanted)
         np.save(path.with_suffix(".new.npy"), item_NF)
         path.with_suffix(".new.npy").replace(path)
     return path if wanted is not None else None
@@ -364,9 +366,11 @@ def _content_map(settings: Settings) -> ContentMapSettings:
         raise SettingsError(f"model.content_map: {error}", "it takes the fields of ContentMapSettings") from error
 
 
-def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path) -> BlendOutcome:
+def _blend(
+    context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path, factorise: Factorise
+) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
-    plan = blend_plan(context.settings, functools.partial(spark_als, context.spark, context.folder / "als"))
+    plan = blend_plan(context.settings, factorise)
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
     done = 0
 
