@@ -18,6 +18,7 @@ from crossweave.errors import SettingsError
 
 REPOSITORY_CONF = Path(__file__).resolve().parents[3] / "conf"
 """Where the conf folder lies in a checkout; a packed zip carries base.yaml inside the package instead."""
+SECOND_GUESS = 0.1  # how much less alike than the nearest setting another one may be, to be named too
 
 
 def load_settings(files: Sequence[str | Path] = (), pairs: Sequence[str] = ()) -> Settings:
@@ -129,6 +130,9 @@ def _near(path: str) -> str:
     known = [".".join(loc) for loc in _paths(Settings)]
     last = path.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(path, known, n=2, cutoff=0.75)
+    # A shared section makes every setting of it alike: the second is named only where it is nearly as close.
+    like = [difflib.SequenceMatcher(None, name, path).ratio() for name in close]
+    close = [name for name, ratio in zip(close, like, strict=True) if ratio > like[0] - SECOND_GUESS]
     close += [k for k in known if k.rsplit(".", 1)[-1] == last and k not in close][:2]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
