@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -240,11 +239,6 @@ class AlignmentModel(nn.Module):
         for loss in self.losses.values():
             if isinstance(loss, AlignmentLoss):
                 loss.peers = peers
-
-    @property
-    def teacher(self) -> Mapping[str, Any] | None:
-        """How the teacher of a content loss is fitted; None where there is no such loss."""
-        return next((loss.teacher for loss in self.losses.values() if isinstance(loss, ContentLoss)), None)
 
     def teach(self, teacher_NT: Tensor) -> None:
         """Give the teacher's rows by item index to the content losses."""

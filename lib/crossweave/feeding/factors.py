@@ -48,8 +48,10 @@ def spark_als(
         checkpointInterval=CHECKPOINT_EVERY,
         seed=seed,
     )
-    factors = estimator.fit(rows.selectExpr("user", "item", "cast(1 as float) as taken")).itemFactors.toPandas()
-    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        factors = estimator.fit(rows.selectExpr("user", "item", "cast(1 as float) as taken")).itemFactors.toPandas()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     item_NF = np.zeros((seen_UN.shape[1], rank), np.float32)
     if len(factors):
         item_NF[factors["id"].to_numpy()] = np.stack(list(factors["features"]))

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from crossweave.alignment import COLLABORATIVE, FUSIONS, HEADS, LOSSES, USER_TOWERS, find
+from crossweave.alignment import COLLABORATIVE, FUSIONS, HEADS, LOSSES, USER_TOWERS, build, find
 from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import FOLDER, save_members
 from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
-from crossweave.alignment.model import AlignmentModel
+from crossweave.alignment.losses.base import ContentLoss
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import load_weights
 from crossweave.config import Settings
@@ -324,7 +324,10 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
 
 def fit_teacher(spec: ModelSpec, manifest: Manifest, folder: Path, factorise: Factorise, seed: int) -> Path | None:
     """Fit what the content losses learn from, once a model; None where the model has none."""
-    wanted = AlignmentModel(spec).teacher
+    shape = spec.dim, len(spec.modalities)
+    taught = [name for name in spec.losses if issubclass(find(LOSSES, "loss", name), ContentLoss)]
+    losses = [build(LOSSES, "loss", name, *shape, **spec.loss_settings.get(name, {})) for name in taught]
+    wanted = losses[0].teacher if losses else None
     path = folder / "teacher.npy"
     if wanted is not None and not path.is_file():
         item_NF = factorise(read_interactions(manifest).seen_UN, seed=seed, **wanted)

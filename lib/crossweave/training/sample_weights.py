@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossweave.alignment.balance import balanced
 from crossweave.errors import SettingsError
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.sequences import read_all
@@ -59,11 +60,7 @@ class SampleWeights:
                 f"train.weight_by=weight needs weights with a positive mean, theirs is {scale.mean:.3g}",
                 "set train.weight_by=none",
             )
-        self._factor_N: np.ndarray | None = None
-        if balance > 0.0:
-            popularity_N = popularity_N.astype(np.float64)
-            factor_N = np.maximum(popularity_N, 1.0) ** -balance
-            self._factor_N = factor_N * popularity_N.sum() / (factor_N * popularity_N).sum()
+        self._factor_N = balanced(popularity_N, balance) if balance > 0.0 else None
 
     def of(self, items_T: np.ndarray, weights_T: np.ndarray) -> np.ndarray:
         """Return what each target counts, float32 above 0, given its item and the weight of its interaction."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags
 
+from crossweave.alignment.balance import balanced
 from crossweave.alignment.collaborative.item_item import ItemItem
 
 SOLVED_AT_ONCE = 64
@@ -38,7 +39,8 @@ class Edlae(ItemItem):
             raise TypeError("dropout must be a share in [0, 1), l2 above 0 and user_balance in [0, 1]")
         warm_W = np.flatnonzero(np.asarray(seen_UN.sum(axis=0)).ravel() > 0)
         warm_UW = seen_UN[:, warm_W]
-        gram_WW = (warm_UW.T @ diags(_user_weights(warm_UW, user_balance)) @ warm_UW).tocsr()
+        length_U = np.asarray(warm_UW.sum(axis=1)).ravel()
+        gram_WW = (warm_UW.T @ diags(balanced(length_U, user_balance)) @ warm_UW).tocsr()
         weight_W = gram_WW.diagonal()
         ridge_W = dropout / (1.0 - dropout) * weight_W + l2 * weight_W.mean()
         items = seen_UN.shape[1]
@@ -49,13 +51,6 @@ class Edlae(ItemItem):
         sparse_WW = _local(gram_WW, ridge_W, neighbours).tocoo()
         pairs = warm_W[sparse_WW.row], warm_W[sparse_WW.col]
         return cls(csr_matrix((sparse_WW.data, pairs), shape=(items, items)))
-
-
-def _user_weights(seen_UW: csr_matrix, balance: float) -> np.ndarray:
-    """Return a weight a user, float64; over all interactions their mean is one."""
-    length_U = np.asarray(seen_UW.sum(axis=1), np.float64).ravel()
-    weight_U = np.maximum(length_U, 1.0) ** -balance
-    return weight_U * (length_U.sum() / max(1.0, float(weight_U @ length_U)))
 
 
 def _dense(gram_WW: csr_matrix, ridge_W: np.ndarray) -> np.ndarray:
