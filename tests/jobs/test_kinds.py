@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,17 @@ def test_every_kind_is_encoded_learned_and_kept_from_night_to_night(catalog: Cat
     catalog.write()
     metrics = catalog.night(date="2026-01-03")
     assert [metrics[f"embed.{name}.encoded"] for name in ("tags", "facts", "clip", "about")] == [1, 1, 0, 0]
+
+
+def test_encoders_learn_from_a_draw_of_items_however_many_share_a_content(catalog: Catalog) -> None:
+    def learned() -> dict:
+        path = next((catalog.chain.workspace / "encoders").glob("tags-*"))
+        return json.loads(path.read_text())["learned"]
+
+    catalog.night()
+    assert learned() == {"lists": 5, "tags": [["red", 3], ["pan", 2], ["blue", 1]]}  # two of five items hold ["red"]
+    catalog.night(date="2026-01-03", embed__refit=True, embed__fit_rows=3)
+    assert learned()["lists"] == 3
 
 
 def test_refitting_makes_all_vectors_of_the_encoders_that_learn_anew(catalog: Catalog) -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from itertools import repeat
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -222,15 +223,14 @@ class _Modality:
         encoder, embed = self.encoder, self.settings.embed
         state = states.load(self.name, encoder.identity)
         if encoder.learns and (state.learned is None or embed.refit):
-            sample, _ = self._sample(embed.fit_rows)
-            encoder.fit(row["value"] for row in sample.collect())
+            encoder.fit(self._values_of_items(embed.fit_rows))
             state = replace(state, learned=dict(encoder.learned))
             states.save(self.name, encoder.identity, state)
         if encoder.open_choices and state.selftest is None:
-            sample, count = self._sample(embed.selftest_rows)
-            if count == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
+            drawn = self._contents().orderBy("content_hash").limit(embed.selftest_rows).collect()
+            if len(drawn) == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
                 task = self._task(Path())
-                one = sample.coalesce(1)
+                one = self._payloads(drawn).coalesce(1)
                 verdict = self._run_on_workers(one, lambda b: _self_test(task, b), "verdict string")
                 state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
                 states.save(self.name, encoder.identity, state)
@@ -248,13 +248,24 @@ class _Modality:
             compact(self.spark, self.store, self.table, self.settings.embed.compact_files, "content_hash")
         self._settle(wanted, standing, failures)
 
-    def _sample(self, most: int) -> tuple[DataFrame, int]:
-        """Return (content_hash, value) of the contents with the lowest hashes, a fair draw, and how many they are."""
-        mine = self.night.contents.where(F.col("modality") == self.name)
-        rows = mine.orderBy("content_hash").limit(most).select("content_hash", "item_id", "file").collect()
-        wanted = self.spark.createDataFrame(rows, "content_hash string, item_id string, file string")
-        files = sorted({row["file"] for row in rows})
-        return self._rows(wanted, files, len(rows)).dropDuplicates(["content_hash"]).orderBy("content_hash"), len(rows)
+    def _contents(self) -> DataFrame:
+        return self.night.contents.where(F.col("modality") == self.name).select("content_hash", "item_id", "file")
+
+    def _values_of_items(self, most: int) -> Iterator[Any]:
+        """Give the values of a fair draw of items, the same on every run: one that ten of them hold, ten times."""
+        cells = self.night.cells.where(F.col("modality") == self.name).select("item_id", "content_hash")
+        items = cells.orderBy(F.xxhash64("item_id"), "item_id", "content_hash").limit(most)
+        counts = {row["content_hash"]: row["count"] for row in items.groupBy("content_hash").count().collect()}
+        hashes = self.spark.createDataFrame([(key,) for key in counts], "content_hash string")
+        drawn = self._contents().join(hashes, "content_hash", "left_semi").collect()
+        for row in self._payloads(drawn).collect():
+            yield from repeat(row["value"], counts[row["content_hash"]])
+
+    def _payloads(self, drawn: Sequence[Row]) -> DataFrame:
+        """Return (content_hash, value) of contents of a sample, in the order of their hashes."""
+        wanted = self.spark.createDataFrame(drawn, "content_hash string, item_id string, file string")
+        files = sorted({row["file"] for row in drawn})
+        return self._rows(wanted, files, len(drawn)).dropDuplicates(["content_hash"]).orderBy("content_hash")
 
     def _rows(self, wanted: DataFrame, files: Sequence[str], count: int) -> DataFrame:
         """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
