@@ -19,6 +19,7 @@ class TfidfSettings(EncoderSettings):
     """Settings of the TF-IDF encoder."""
 
     max_tags: int = Field(1024, ge=1, le=32768, description="Tags of the vocabulary, the most frequent first.")
+    min_items: int = Field(1, ge=1, description="Tags that fewer items hold stay outside the vocabulary.")
     spare: int = Field(
         32, ge=0, le=4096, description="Numbers that all other tags share, by hash; 0: other tags add nothing."
     )
@@ -32,7 +33,8 @@ class TfidfEncoder(Encoder):
 
     n items and df of them with the tag are learned from the catalog (smoothed as scikit-learn documents it); a tag
     that was not there then adds the weight of an unseen one to one of `spare` numbers, or nothing where `spare` is 0
-    (names: each of many rare ones would outweigh those that items share). Repeated tags count once.
+    (names: each of many rare ones would outweigh those that items share, and of those that one item alone holds no two
+    items have any in common: `min_items` 2 leaves them out). Repeated tags count once.
     Failures: wrong_type, empty, too_long.
     """
 
@@ -54,7 +56,8 @@ class TfidfEncoder(Encoder):
             except BadValueError:
                 continue
             lists += 1
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: self.settings.max_tags]
+        shared = [item for item in counts.items() if item[1] >= self.settings.min_items]
+        ranked = sorted(shared, key=lambda item: (-item[1], item[0]))[: self.settings.max_tags]
         return {"lists": lists, "tags": [[tag, count] for tag, count in ranked]}
 
     def _prepare_one(self, value: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -66,13 +65,10 @@ def fit_blend(
     """Fit every collaborative model of the plan; raises SettingsError for settings that a model does not have."""
     if not plan.collaborative:
         return BlendOutcome([], None, None, 0)
-    fits = {
-        name: functools.partial(_fit, name, settings, plan.factorise) for name, settings in plan.collaborative.items()
-    }
     fitted: dict[str, Collaborative] = {}
-    for name, fit in fits.items():
+    for name, settings in plan.collaborative.items():
         tick(f"fitting {name}")
-        fitted[name] = fit(interactions.seen_UN)
+        fitted[name] = _fit(name, settings, plan.factorise, interactions.seen_UN)
     tick("weights of the blend")
     users = _Users(plan, model, items, interactions)
     weights, metric = _weigh(plan, users, items, fitted)
@@ -83,8 +79,8 @@ def fit_blend(
         chosen = plan.content_map
         if plan.search_map:
             told = lambda done: tick(f"content map for {len(new_C)} new items, trial {done}")  # noqa: E731
-            fit, seen_UN = fits[members[0].name], interactions.seen_UN
-            found = search_map(chosen, items, seen_UN, fit, plan.metric, plan.metric_k, plan.seed, told)
+            first, seen_UN = members[0].model, interactions.seen_UN
+            found = search_map(chosen, items, seen_UN, first, plan.metric, plan.metric_k, plan.seed, told)
             chosen = found.settings if found is not None else chosen
         kernel = ContentKernel(items.vectors, items.present_NM, items.judged, chosen)
         map_WC = content_map(kernel, judged_W, new_C)

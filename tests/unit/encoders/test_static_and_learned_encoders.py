@@ -99,6 +99,13 @@ def test_without_spare_numbers_an_unseen_tag_adds_nothing_and_alone_it_is_a_vect
     assert not alone.any()
 
 
+def test_tags_that_too_few_items_hold_stay_outside_the_vocabulary() -> None:
+    lists = [["a", "b"], ["a", "c"], ["d"]]
+    encoder = fitted("tags", "tfidf", {"max_tags": 4, "min_items": 2, "spare": 0}, lists)
+    assert encoder.learned["tags"] == [["a", 2]]
+    assert [np.count_nonzero(row) for row in vectors(encoder, lists)] == [1, 1, 0]
+
+
 def test_a_tag_that_the_fit_never_saw_goes_to_the_spare_numbers() -> None:
     encoder = fitted("tags", "tfidf", {"max_tags": 4, "spare": 2}, [["a"], ["b"]])
     row = vectors(encoder, [["new"]])[0]
