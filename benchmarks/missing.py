@@ -51,24 +51,17 @@ def main() -> None:
     settings = offline.settings_of(given)
     shares = [float(share) for share in given.shares.split(",")]
     chosen = [
-        Variant(
-            f"{method} {share:.0%}{'' if blended else ' neural'}",
-            {},
-            remove(method, share, settings.seed),
-            f"{method} {share} by seed {settings.seed}",
-            blended=blended,
-        )
+        Variant(f"{method} {share:.0%}", {}, remove(method, share, settings.seed), f"{method} {share}")
         for share in shares
         for method in METHODS
-        for blended in (True, False)
     ]
     found = {row["name"]: row for row in offline.run_variants("missing", given, chosen, settings)}
     tables = []
-    for kind, label in (("", "blend"), (" neural", "neural alone")):
+    for figure, label in ((f"ndcg@{offline.K}", "blend"), (f"neural ndcg@{offline.K}", "neural alone")):
         head = [f"missing ({label})", *(f"{p} {method}" for p in offline.PROTOCOLS for method in METHODS)]
         lines = []
         for share in shares:
-            cells = {m: offline.figures(found.get(f"{m} {share:.0%}{kind}", {}))[::2] for m in METHODS}
+            cells = {m: offline.figures(found[f"{m} {share:.0%}"], [figure]) for m in METHODS}
             lines.append([f"{share:.0%}", *(cells[m][p] for p in range(len(offline.PROTOCOLS)) for m in METHODS)])
         tables.append((head, lines))
     notes = [

@@ -183,10 +183,17 @@ def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists:
     best_UK = rank(side, model, items, blend, variant.neural)
     if lists is not None:
         _write_lists(side, best_UK, lists / f"{variant.name}-{side.protocol}.parquet".replace(" ", "_"))
-    values = ranking_metrics(best_UK, Relevance.from_lists(side.relevant), [K], ("ndcg", "recall"))
-    figures: dict[str, Any] = {name: float(per_user.mean()) for name, per_user in values.items()}
+    figures: dict[str, Any] = _judged(side, best_UK)
+    if variant.blended and variant.neural:
+        alone = _judged(side, rank(side, model, items, Blend([])))
+        figures |= {f"neural {name}": value for name, value in alone.items()}
     figures["weights"] = ", ".join(f"{member.name} {member.weight:.3g}" for member in blend.members)
     return figures | {"seconds": round(time.monotonic() - start, 1)}
+
+
+def _judged(side: Side, best_UK: np.ndarray) -> dict[str, float]:
+    values = ranking_metrics(best_UK, Relevance.from_lists(side.relevant), [K], ("ndcg", "recall"))
+    return {name: float(per_user.mean()) for name, per_user in values.items()}
 
 
 def fitted(settings: Settings, side: Side, items: ItemTensors, changed: str, work: Path) -> AlignmentModel:
@@ -298,13 +305,10 @@ def run_variants(
     return list(table.values())
 
 
-def figures(row: Mapping[str, Any]) -> list[str]:
-    """NDCG and Recall of both protocols, as cells of a table."""
-    cells = []
-    for protocol in PROTOCOLS:
-        part = row.get(protocol, {})
-        cells += [f"{part[f'{name}@{K}']:.4f}" if part else "" for name in ("ndcg", "recall")]
-    return cells
+def figures(row: Mapping[str, Any], names: Sequence[str] = (f"ndcg@{K}", f"recall@{K}")) -> list[str]:
+    """Figures of both protocols by their names, as cells of a table; empty where a row has none."""
+    parts = [row.get(protocol, {}) for protocol in PROTOCOLS]
+    return [f"{part[name]:.4f}" if name in part else "" for part in parts for name in names]
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
