@@ -83,6 +83,20 @@ def test_reasons_name_only_modalities_that_the_item_has(night: Night):
         assert {name for name, _ in row["reasons"]} <= has[row["item_id"]] | {"behaviour", "similar_items"}
 
 
+def test_a_reason_names_past_items_of_the_user_nearest_first_where_there_are_any(night: Night):
+    past = defaultdict(set)
+    for row in night.chain.table("interactions"):
+        if row["split"] == "train":
+            past[row["user_id"]].add(row["item_id"])
+    for row in night.chain.table("recommendations"):
+        named = [entry["item_id"] for entry in row["because"]]
+        assert len(named) == (min(3, len(past[row["user_id"]])) if row["rank"] <= 10 else 0)
+        assert set(named) <= past[row["user_id"]]
+        cosines = [entry["cosine"] for entry in row["because"]]
+        assert cosines == sorted(cosines, reverse=True)
+        assert all(abs(cosine) <= 1 + 1e-5 for cosine in cosines)
+
+
 def test_the_model_learns_something_and_its_metrics_are_recorded(night: Night):
     metrics = night.result["metrics"]
     assert metrics["train.epochs"] >= 1
@@ -95,6 +109,7 @@ def test_the_model_learns_something_and_its_metrics_are_recorded(night: Night):
 def test_the_report_is_one_file_with_pictures_and_no_raw_user_id(night: Night):
     page = (night.chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
     assert "data:image/" in page
+    assert "Because you took " in page
     assert not re.search(r"(src|href)=[\"']https?:", page)
     assert not re.search(r"\bu\d{4}\b", page)
     for reason in ("too_many_pixels", "wrong_format", "duplicate_id"):

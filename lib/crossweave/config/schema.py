@@ -298,6 +298,7 @@ class ScoreSettings(Section):
     history_splits: Annotated[list[Split], Field(min_length=1)]
     seen_splits: list[Split]
     reasons: Annotated[int, Field(ge=0)]
+    reason_items: Annotated[int, Field(ge=0)]
 
 
 class EvaluateSettings(Section):

@@ -113,6 +113,7 @@ class RecommendedItem:
     score: float
     reasons: Sequence[Reason] = ()
     in_test: bool = False  # the user did take it in the held-out rows
+    sentence: str = ""  # the reasons in words
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from crossweave.evaluation.report_content import (
     StageRow,
     UserCard,
 )
+from crossweave.evaluation.sentences import sentence
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.topk import PAD, top_k
@@ -44,7 +45,7 @@ from crossweave.tables.source import check_source, read_source
 from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
-CODE_VERSION = 1
+CODE_VERSION = 2
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
 PROTOCOLS = {
@@ -275,6 +276,7 @@ class _Evaluation:
         ids = [self.users[i] for i in chosen]
         recommendations = self.store.read(self.spark, "recommendations", self.reads["recommendations"])
         top = recommendations.where(F.col("user_id").isin(ids) & (F.col("rank") <= RECOMMENDED_ON_CARD))
+        top = top.withColumn("because", F.coalesce("because.item_id", F.array().cast("array<string>")))
         listed = top.join(self.index, "item_id").orderBy("user_id", "rank").toPandas()
         past = self.events.where(F.col("user_id").isin(ids) & (F.col("split") == "train"))
         history = past.orderBy(F.desc_nulls_last("event_time"), "item_index").toPandas()
@@ -285,6 +287,7 @@ class _Evaluation:
             str(name) if name else str(item)
             for name, item in zip(self.items["title"], self.items["item_id"], strict=True)
         ]
+        title_of = dict(zip(self.items["item_id"], titles, strict=True))
         cards = []
         for number, (row, user) in enumerate(zip(chosen, ids, strict=True), start=1):
             start, stop = self.data.relevance.indptr[row : row + 2]
@@ -301,6 +304,7 @@ class _Evaluation:
                             float(r.score),
                             [Reason(name, share) for name, share in dict(r.reasons).items()],
                             r.item_index in relevant,
+                            sentence(dict(r.reasons), [title_of[item] for item in r.because if item in title_of]),
                         )
                         for r in listed[listed["user_id"] == user].itertuples()
                     ],

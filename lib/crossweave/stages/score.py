@@ -27,18 +27,19 @@ from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
+from crossweave.scoring.nearest import NONE, nearest_in_history
 from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
 from crossweave.scoring.topk import PAD, TopK, top_k
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.files import digest
 from crossweave.tables.receipts import Receipt, Receipts
-from crossweave.tables.schema import RECOMMENDATIONS, spark_schema
+from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS, spark_schema
 from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import attribute_codes
 from crossweave.training.item_tower import all_items, gather_items
 
 STAGE = "score"
-CODE_VERSION = 3
+CODE_VERSION = 4
 REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
 
 
@@ -124,6 +125,7 @@ def _write_item_vectors(
     with torch.inference_mode():
         targets = model.targets(made)
     _save(folder / "target.npy", targets.item_SE.numpy())
+    _save(folder / "center.npy", targets.item_SE.mean(dim=0).numpy())
     _save(folder / "bias.npy", targets.bias_S.numpy())
     if targets.query_SD is not None:
         _save(folder / "query.npy", targets.query_SD.numpy())
@@ -210,6 +212,7 @@ class _Scorer:
         item_NE, bias_N = (torch.from_numpy(load(task.model / f"{name}.npy")) for name in ("target", "bias"))
         query_ND = torch.from_numpy(load(task.model / "query.npy")) if self.model.target_aware else None
         self.targets = Targets(item_NE, bias_N, query_ND)
+        self.center_E = torch.from_numpy(np.array(load(task.model / "center.npy")))
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
         self.allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
         with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
@@ -245,6 +248,7 @@ class _Scorer:
             self.item_ids.take(pa.array(item_R)),
             pa.array(best.scores_UK[row, place]),
             self._reasons(users, best, row, place),
+            self._because(flat, item_R, row, place),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
 
@@ -285,6 +289,20 @@ class _Scorer:
         return pa.MapArray.from_arrays(
             pa.array(offsets), keys, pa.array(np.concatenate(values) if values else [], pa.float32())
         )
+
+    def _because(self, histories: Histories, item_R: np.ndarray, row: np.ndarray, place: np.ndarray) -> pa.ListArray:
+        """Name the nearest items of the user's history at the first ranks; the list of the others stays empty."""
+        near_RC = np.full((len(row), self.settings.reason_items), NONE, np.int64)
+        cosine_RC = np.zeros(near_RC.shape, np.float32)
+        chosen = np.flatnonzero(place < self.settings.reasons)
+        near_RC[chosen], cosine_RC[chosen] = nearest_in_history(
+            self.targets.item_SE, self.center_E, histories, row[chosen], item_R[chosen], self.settings.reason_items
+        )
+        found_RC = near_RC != NONE
+        offsets = np.concatenate([[0], np.cumsum(found_RC.sum(1))]).astype(np.int32)
+        pairs = [self.item_ids.take(pa.array(near_RC[found_RC])), pa.array(cosine_RC[found_RC])]
+        values = pa.StructArray.from_arrays(pairs, fields=list(PAST_ITEM))
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 _SCORERS: dict[Path, _Scorer] = {}

@@ -66,6 +66,9 @@ ITEM_INDEX = pa.schema([("item_id", pa.string()), ("item_index", pa.int32())])
 
 USER_INDEX = pa.schema([("user_id", pa.string()), ("user_index", pa.int32())])  # users with a training interaction
 
+PAST_ITEM = pa.struct([("item_id", pa.string()), ("cosine", pa.float32())])
+"""An item of a user's history, and how near it is to the recommended one: cosine of the items' vectors."""
+
 RECOMMENDATIONS = pa.schema(
     [
         ("run_date", pa.date32()),
@@ -74,6 +77,7 @@ RECOMMENDATIONS = pa.schema(
         ("item_id", pa.string()),
         ("score", pa.float32()),
         ("reasons", pa.map_(pa.string(), pa.float32())),  # modality -> Shapley share of the score; empty below the cut
+        ("because", pa.list_(PAST_ITEM)),  # nearest items of the history, nearest first; empty below the cut
     ]
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -374,3 +376,19 @@ def test_a_frame_that_dies_half_way_leaves_nothing_to_see(spark: SparkSession, s
     with pytest.raises(Exception, match="worker died"):
         store.write(dies.withColumn("item_index", F.col("item_index").cast("int")), NAME, "append", base=0)
     assert (store.required(NAME).version, ids(store.snapshot(NAME))) == (0, ["a"])
+
+
+def test_a_snapshot_from_before_a_column_reads_with_nulls_and_the_next_version_has_the_column(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = TableStore(tmp_path)
+    now = SCHEMAS["recommendations"]
+    monkeypatch.setitem(SCHEMAS, "recommendations", pa.schema(list(now)[:6]))  # as an earlier release declared it
+    row = (datetime.date(2026, 1, 1), "u", 1, "i", 0.5, {"text": 0.5})
+    store.write(spark.createDataFrame([row], spark_schema("recommendations")), "recommendations", "replace", base=None)
+    monkeypatch.setitem(SCHEMAS, "recommendations", now)
+    old = store.read(spark, "recommendations")
+    assert [(r["user_id"], r["because"]) for r in old.collect()] == [("u", None)]
+    store.write(old, "recommendations", "replace", base=0)
+    assert DeltaTable(str(tmp_path / "recommendations")).schema().to_arrow().names == now.names
+    assert [store.read(spark, "recommendations", version).count() for version in (0, 1)] == [1, 1]
