@@ -36,29 +36,31 @@ def variants(settings: Settings) -> Iterator[Variant]:
         yield Variant(f"without {name}", {}, offline.without(name), f"without {name}")
     for name in sorted(FUSIONS):
         if name != model.fusion:
-            yield Variant(f"fusion {name}", {"model.fusion": name})
+            yield Variant(f"fusion {name}", {"model.fusion": name}, blended=False)
     for name in sorted(USER_TOWERS):
         if name != model.user_tower:
-            yield Variant(f"tower {name}", {"model.user_tower": name})
+            yield Variant(f"tower {name}", {"model.user_tower": name}, blended=False)
     for name in sorted(HEADS):
         if name != model.head:
-            yield Variant(f"head {name}", {"model.head": name})
+            yield Variant(f"head {name}", {"model.head": name}, blended=False)
     alignment = [name for name in sorted(LOSSES) if issubclass(find(LOSSES, "loss", name), AlignmentLoss)]
     none = {f"model.losses.{name}": 0.0 for name in alignment if model.losses.get(name)}
-    yield Variant("no alignment loss", none)
+    yield Variant("no alignment loss", none, blended=False)
     for name in alignment:
         if none != {f"model.losses.{name}": 0.0}:
             yield Variant(
-                f"alignment {name}", none | {f"model.losses.{name}": model.losses.get(name, ALIGNMENT_WEIGHT)}
+                f"alignment {name}",
+                none | {f"model.losses.{name}": model.losses.get(name, ALIGNMENT_WEIGHT)},
+                blended=False,
             )
     for name in sorted(LOSSES):
         if name not in alignment and not getattr(find(LOSSES, "loss", name), "ranks", False):
-            yield Variant(f"with {name}", {f"model.losses.{name}": EXTRA_WEIGHT})
+            yield Variant(f"with {name}", {f"model.losses.{name}": EXTRA_WEIGHT}, blended=False)
     behaviour = [name for name in sorted(LOSSES) if getattr(find(LOSSES, "loss", name), "ranks", False)]
     off = {f"model.losses.{name}": 0.0 for name in behaviour if model.losses.get(name)}
     for name in behaviour:
         if off.keys() != {f"model.losses.{name}"}:
-            yield Variant(f"behaviour {name} alone", off | {f"model.losses.{name}": 1.0})
+            yield Variant(f"behaviour {name} alone", off | {f"model.losses.{name}": 1.0}, blended=False)
 
 
 def main() -> None:
@@ -74,7 +76,8 @@ def main() -> None:
     table = offline.run_variants("ablation", given, chosen, settings)
     lines = [[row["name"], *offline.figures(row, FIGURES), *_told(row)] for row in table]
     notes = [
-        f"Seed {settings.seed}, at most {settings.train.max_epochs} epochs. `alone`: the same model without the blend.",
+        f"Seed {settings.seed}, at most {settings.train.max_epochs} epochs. `alone`: the neural model, without the blend;",
+        "what is of the neural model only is measured there.",
         "A modality that is off is neither trained nor ranked with, nor is it in the content map. An alignment loss",
         f"that the settings do not use weighs {ALIGNMENT_WEIGHT}.",
     ]

@@ -39,6 +39,7 @@ from crossweave.feeding.factors import spark_als
 from crossweave.feeding.interactions import Interactions, read_interactions
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.scoring.neighbours import nearest_items
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.stages.train import blend_plan, fit_teacher, training_plan
@@ -81,7 +82,7 @@ class Variant:
     change: Change = lambda items: items
     changed: str = ""  # names the change, where there is one
     neural: bool = True
-    blended: bool = True
+    blended: bool = True  # False: only the neural figures are worked out, which takes half the time
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -171,6 +172,14 @@ def factorise(seen_UN: csr_matrix, **settings: Any) -> np.ndarray:
     return spark_als(_session(), Path(tempfile.mkdtemp()), seen_UN, **settings)
 
 
+def neighbours(item_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest items of all items, in this process: the kernel is that of the workers."""
+    return nearest_items(item_ND, 0, len(item_ND), k)
+
+
+WORKERS: dict[str, Callable[..., Any]] = {"factorise": factorise, "neighbours": neighbours}
+
+
 def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists: Path | None = None) -> dict[str, Any]:
     """Train what a variant asks for, rank, and judge; a training that is there is not repeated."""
     start = time.monotonic()
@@ -179,13 +188,13 @@ def measure(variant: Variant, side: Side, settings: Settings, work: Path, lists:
     model = fitted(own, side, items, variant.changed, work)
     blend = Blend([])
     if variant.blended:
-        blend = Blend(fit_blend(blend_plan(own, factorise), model, items, side.interactions).members)
+        blend = Blend(fit_blend(blend_plan(own, WORKERS), model, items, side.interactions).members)
     best_UK = rank(side, model, items, blend, variant.neural)
     if lists is not None:
         _write_lists(side, best_UK, lists / f"{variant.name}-{side.protocol}.parquet".replace(" ", "_"))
-    figures: dict[str, Any] = _judged(side, best_UK)
-    if variant.blended and variant.neural:
-        alone = _judged(side, rank(side, model, items, Blend([])))
+    figures: dict[str, Any] = _judged(side, best_UK) if variant.blended else {}
+    if variant.neural:
+        alone = _judged(side, rank(side, model, items, Blend([])) if variant.blended else best_UK)
         figures |= {f"neural {name}": value for name, value in alone.items()}
     figures["weights"] = ", ".join(f"{member.name} {member.weight:.3g}" for member in blend.members)
     return figures | {"seconds": round(time.monotonic() - start, 1)}

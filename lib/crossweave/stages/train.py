@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,8 +34,10 @@ from crossweave.feeding.factors import spark_als
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.neighbours import spark_neighbours
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.scoring.neighbours import nearest_items
 from crossweave.tables.files import digest, write_atomically, write_json
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.user_attributes import FIRST_VALUE
@@ -46,10 +48,13 @@ from crossweave.training.plan import ListMetric, TrainingPlan
 from crossweave.training.search import TRIALS, Axis, Judged, SearchPlan, Trial, best_of, read_trials, search
 
 STAGE = "train"
-CODE_VERSION = 2
+CODE_VERSION = 3
 OF_THE_RUN = {"start_timeout_seconds", "stall_warn_seconds", "stall_seconds", "elastic", "min_ranks"}
 OF_THE_MACHINE = {"device", "keep_checkpoints", "checkpoint_minutes"}
 """Settings of the training that do not decide the model; its ranks are not told the former."""
+
+Workers = Mapping[str, Callable[..., Any]]
+"""What collaborative models need that the cluster works out: `factorise`, `neighbours`."""
 
 log = logging.getLogger(__name__)
 
@@ -168,10 +173,13 @@ def _fit(
     """Train one model and blend it; writes its folder, model.json last."""
     settings = context.settings
     folder.mkdir(parents=True, exist_ok=True)
-    factorise = functools.partial(spark_als, context.spark, context.folder / "als")
+    workers: Workers = {
+        "factorise": functools.partial(spark_als, context.spark, context.folder / "als"),
+        "neighbours": functools.partial(spark_neighbours, context.spark, context.folder / "graph", nearest_items),
+    }
     plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
     plan = replace(
-        plan, floors=floors or {}, teacher=fit_teacher(plan.spec, manifest, folder, factorise, settings.seed)
+        plan, floors=floors or {}, teacher=fit_teacher(plan.spec, manifest, folder, workers["factorise"], settings.seed)
     )
     master = str(context.spark.sparkContext.master)
     limits, local = _limits(settings, master), master.startswith("local")
@@ -188,7 +196,7 @@ def _fit(
     curve = outcome.curves.get("validation", [])
     if outcome.pruned:
         return _Fitted(None, curve, figures, "")
-    blend = _blend(context, manifest, plan.spec, folder, factorise)
+    blend = _blend(context, manifest, plan.spec, folder, workers)
     write_json(
         folder / "model.json",
         {
@@ -348,8 +356,8 @@ def _limits(settings: Settings, master: str) -> Limits:
     return Limits(chosen.start_timeout_seconds, chosen.stall_warn_seconds, chosen.stall_seconds, least)
 
 
-def blend_plan(settings: Settings, factorise: Factorise | None = None) -> BlendPlan:
-    """Return what the closed-form side is told; `factorise` serves the models that need Spark."""
+def blend_plan(settings: Settings, workers: Workers) -> BlendPlan:
+    """Return what the closed-form side is told; `workers` serve the models that need Spark."""
     metric, k = _watched(settings)
     return BlendPlan(
         collaborative={name: own for name, own in settings.model.collaborative.items() if own is not None},
@@ -358,7 +366,7 @@ def blend_plan(settings: Settings, factorise: Factorise | None = None) -> BlendP
         metric=metric,
         metric_k=k,
         seed=settings.seed,
-        factorise=factorise,
+        workers=workers,
     )
 
 
@@ -369,11 +377,9 @@ def _content_map(settings: Settings) -> ContentMapSettings:
         raise SettingsError(f"model.content_map: {error}", "it takes the fields of ContentMapSettings") from error
 
 
-def _blend(
-    context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path, factorise: Factorise
-) -> BlendOutcome:
+def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path, workers: Workers) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
-    plan = blend_plan(context.settings, factorise)
+    plan = blend_plan(context.settings, workers)
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
     done = 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossweave.alignment import COLLABORATIVE, find
 from crossweave.alignment.blend import Blend, Member
-from crossweave.alignment.collaborative.base import Collaborative, Factorise
+from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.model import AlignmentModel
@@ -42,7 +42,7 @@ class BlendPlan:
     metric: ListMetric
     metric_k: int
     seed: int
-    factorise: Factorise | None = None  # for models that are fitted on a cluster's workers
+    workers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # what models need that a cluster works out
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def fit_blend(
     fitted: dict[str, Collaborative] = {}
     for name, settings in plan.collaborative.items():
         tick(f"fitting {name}")
-        fitted[name] = _fit(name, settings, plan.factorise, interactions.seen_UN)
+        fitted[name] = _fit(plan, name, settings, items, interactions)
     tick("weights of the blend")
     users = _Users(plan, model, items, interactions)
     weights, metric = _weigh(plan, users, items, fitted)
@@ -89,18 +89,20 @@ def fit_blend(
             if not items.candidate_N[judged_W].any():
                 # Ridge regression shrinks what it is unsure of: right where a new item competes with warm ones. Where
                 # new items are all there is, it is the better judge, and the neural scores spread less by `neural`.
-                scale = _ratio(member.model, users, new_C) / (member.weight * chosen.neural)
-                member.model.place(new_C, judged_W, map_WC * scale)
+                factor = _ratio(member.model, users, new_C) / (member.weight * chosen.neural)
+                member.model.stretch(new_C, factor)
     return BlendOutcome(members, metric, found, len(new_C))
 
 
-def _fit(name: str, settings: dict[str, Any], factorise: Factorise | None, seen_UN: Any) -> Collaborative:
+def _fit(
+    plan: BlendPlan, name: str, settings: dict[str, Any], items: ItemTensors, interactions: Interactions
+) -> Collaborative:
     kind = find(COLLABORATIVE, "collaborative model", name)
-    if kind.factorised and factorise is None:
+    helpers = {**plan.workers, "content": (items.vectors, items.present_NM)}
+    if kind.needs - helpers.keys():
         raise SettingsError(f"model.collaborative.{name} is fitted by Spark, and there is none here", "switch it off")
-    extra = {"factorise": factorise} if kind.factorised else {}
     try:
-        fitted: Collaborative = kind.fit(seen_UN, **extra, **settings)
+        fitted: Collaborative = kind.fit(interactions.seen_UN, **{n: helpers[n] for n in kind.needs}, **settings)
     except TypeError as error:
         raise SettingsError(f"model.collaborative.{name}: {error}", f"see {COLLABORATIVE[name]}") from error
     return fitted

@@ -15,7 +15,9 @@ from crossweave.alignment.collaborative.als import Als
 from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.collaborative.edlae import Edlae
+from crossweave.alignment.collaborative.propagation import Propagation
 from crossweave.alignment.histories import Histories
+from crossweave.scoring.neighbours import nearest_items
 
 SPARSE = {"dense_items": 1, "neighbours": 50}
 
@@ -53,14 +55,20 @@ def alternate(seen: csr_matrix, rank: int, alpha: float, l2: float, iterations: 
     return item.astype(np.float32)
 
 
+def neighbours(item_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    return nearest_items(item_ND, 0, len(item_ND), k)
+
+
 @pytest.mark.parametrize("settings", [{}, SPARSE], ids=["dense", "sparse"])
 @pytest.mark.parametrize("name", sorted(COLLABORATIVE))
 class TestEveryModel:
     def fit(self, name: str, settings: dict[str, int]) -> Collaborative:
         kind = find(COLLABORATIVE, "model", name)
-        if kind.factorised:
-            settings = {"factorise": alternate, "rank": 2}
-        fitted: Collaborative = kind.fit(checkerboard(), **settings)
+        content = {"parity": np.eye(2, dtype=np.float32)[np.arange(12) % 2]}, np.ones((12, 1), bool)
+        helpers = {"factorise": alternate, "neighbours": neighbours, "content": content}
+        if "factorise" in kind.needs:
+            settings = {"rank": 2}
+        fitted: Collaborative = kind.fit(checkerboard(), **{n: helpers[n] for n in kind.needs}, **settings)
         return fitted
 
     def test_learns_who_goes_with_whom(self, name: str, settings: dict[str, int]) -> None:
@@ -90,6 +98,9 @@ class TestEveryModel:
         after = scores(model, [0, 3])
         np.testing.assert_allclose(after[0, 11], 0.25 * before[0, 4] + 0.5 * before[0, 6], rtol=1e-5)
         np.testing.assert_allclose(after[:, :11], before[:, :11], rtol=1e-6)
+        model.stretch(np.array([11]), 3.0)
+        np.testing.assert_allclose(scores(model, [0, 3])[:, 11], 3.0 * after[:, 11], rtol=1e-5)
+        np.testing.assert_allclose(scores(model, [0, 3])[:, :11], after[:, :11], rtol=1e-6)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5])
@@ -182,3 +193,32 @@ def test_als_solves_a_user_as_its_objective_asks() -> None:
     system = item.T @ (weights[:, None] * item) + 0.2 * row.sum() * np.eye(3)
     expected = item @ np.linalg.solve(system, item.T @ (weights * row))
     np.testing.assert_allclose(scores(model, np.flatnonzero(row).tolist())[0], expected, atol=1e-4)
+
+
+def test_propagation_spreads_content_over_the_graph_of_items_taken_together() -> None:
+    """With items linked to their nearest, the layers are powers of the normalised graph, built here by hand."""
+    seen, rng = checkerboard(), np.random.default_rng(4)
+    vectors, present = {"text": rng.standard_normal((12, 3)).astype(np.float32)}, np.ones((12, 1), bool)
+    settings = {"rank": 2, "nearest": 3, "dim": 512}
+    by_steps = [
+        Propagation.fit(seen, alternate, neighbours, (vectors, present), steps=steps, **settings).item_ND
+        for steps in (0, 1, 2)
+    ]
+    factors = alternate(seen, 2, 5.0, 0.1, 10, 17)
+    unit = factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-9)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -2.0)
+    links = np.zeros((12, 12))
+    for item in range(12):
+        for other in np.argsort(-cosine[item], kind="stable")[:3]:
+            links[item, other] = max(cosine[item, other], 0.0)
+    links = np.maximum(links, links.T)
+    root = np.sqrt(np.maximum(links.sum(axis=1), 1e-9))
+    graph = links / root[:, None] / root
+    content = by_steps[0][:11]
+    inner = vectors["text"] - vectors["text"][:11].mean(axis=0)
+    inner = (inner / np.linalg.norm(inner, axis=1, keepdims=True))[:11]
+    np.testing.assert_allclose(content @ content.T, inner @ inner.T, atol=0.25)  # a random projection keeps them
+    graph = graph[:11, :11]  # nobody took the last item: it has no factors and so no link
+    np.testing.assert_allclose(by_steps[1][:11], (content + graph @ content) / 2, atol=1e-5)
+    np.testing.assert_allclose(by_steps[2][:11], (content + graph @ content + graph @ graph @ content) / 3, atol=1e-5)

@@ -23,7 +23,7 @@ class Als(Collaborative):
     Spark ML has it. A user is one half-step: p = (QᵀQ + α Σ q qᵀ + λ n I)⁻¹ (1 + α) Σ q over the history (eq. 4).
     """
 
-    factorised: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"factorise"})
 
     def __init__(self, item_NF: np.ndarray, gram_FF: np.ndarray, alpha: float, l2: float) -> None:
         """Take item factors and their QᵀQ at fitting, which placed items do not change."""
@@ -55,6 +55,10 @@ class Als(Collaborative):
     def place(self, new_C: np.ndarray, warm_W: np.ndarray, map_WC: csc_matrix | np.ndarray) -> None:
         """Mix the factors of new items; histories hold none of them, so that users stay as they were."""
         self.item_NF[new_C] = np.asarray(map_WC.T @ self.item_NF[warm_W])
+
+    def stretch(self, new_C: np.ndarray, factor: float) -> None:
+        """Multiply the factors of these items."""
+        self.item_NF[new_C] *= factor
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         """Return the factors, their products and the two numbers that solve a user."""

@@ -21,6 +21,11 @@ Blocks = Callable[[int, int], Tensor]
 Factorise = Callable[..., np.ndarray]
 """(seen_UN, rank, alpha, l2, iterations, seed) → item factors float32 [N, rank], zero for items that nobody took."""
 
+Neighbours = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""(vectors float32 [N, D], k) → the k other items of the largest inner product, int64, and it, float32 [N, k]."""
+Content = tuple[Mapping[str, np.ndarray], np.ndarray]
+"""Modality vectors [N, their dim], and which items have them, bool [N, M]."""
+
 
 class Collaborative(abc.ABC):
     """Scores of users by what they took, linear in each item's column.
@@ -29,8 +34,8 @@ class Collaborative(abc.ABC):
     in which items without any interaction have columns of zeros; TypeError for settings that make no sense.
     """
 
-    factorised: ClassVar[bool] = False
-    """Whether `fit` also takes `factorise`, which computes item factors on the workers of a cluster."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What else `fit` takes: `factorise` and `neighbours`, worked out on the workers of a cluster; `content`."""
 
     @abc.abstractmethod
     def blocks(self, histories: Histories) -> Blocks:
@@ -39,6 +44,10 @@ class Collaborative(abc.ABC):
     @abc.abstractmethod
     def place(self, new_C: np.ndarray, warm_W: np.ndarray, map_WC: csc_matrix | np.ndarray) -> None:
         """Give new items the columns that `map_WC` mixes from the warm ones, in place of what they had."""
+
+    @abc.abstractmethod
+    def stretch(self, new_C: np.ndarray, factor: float) -> None:
+        """Multiply the columns of these items, and so their scores."""
 
     @abc.abstractmethod
     def arrays(self) -> Mapping[str, np.ndarray]:

@@ -42,6 +42,15 @@ class ItemItem(Collaborative):
         columns = np.concatenate([whole.col[kept], new_C[mixed.col]])
         self.weights_NN = csr_matrix((values, (rows, columns)), shape=whole.shape)
 
+    def stretch(self, new_C: np.ndarray, factor: float) -> None:
+        """Multiply the columns of these items."""
+        if isinstance(self.weights_NN, np.ndarray):
+            self.weights_NN[:, new_C] *= factor
+            return
+        factor_N = np.ones(self.weights_NN.shape[1], np.float32)
+        factor_N[new_C] = factor
+        self.weights_NN = csr_matrix(self.weights_NN.multiply(factor_N))
+
     def arrays(self) -> Mapping[str, np.ndarray]:
         """Return the weights, or the three arrays of a compressed sparse matrix."""
         if isinstance(self.weights_NN, np.ndarray):
