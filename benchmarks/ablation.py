@@ -76,8 +76,8 @@ def main() -> None:
     table = offline.run_variants("ablation", given, chosen, settings)
     lines = [[row["name"], *offline.figures(row, FIGURES), *_told(row)] for row in table]
     notes = [
-        f"Seed {settings.seed}, at most {settings.train.max_epochs} epochs. `alone`: the neural model, without the blend;",
-        "what is of the neural model only is measured there.",
+        f"Seed {settings.seed}, at most {settings.train.max_epochs} epochs. `alone`: the neural model",
+        "without the blend; what is of the neural model only is measured there.",
         "A modality that is off is neither trained nor ranked with, nor is it in the content map. An alignment loss",
         f"that the settings do not use weighs {ALIGNMENT_WEIGHT}.",
     ]
