@@ -104,7 +104,8 @@ def is_current(context: StageContext) -> bool:
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
     ingest, tensors, trained = (Receipts(context.workspace).required(n) for n in ("ingest", "tensors", "train"))
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")} | tensors.writes
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
+    reads |= {name: tensors.writes[name] for name in ("item_index", "user_index")}
     facts = {
         "code": CODE_VERSION,
         "model": trained.fingerprint,

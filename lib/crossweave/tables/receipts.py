@@ -15,6 +15,18 @@ from crossweave.errors import SettingsError
 from crossweave.tables.files import read_json, write_json
 
 
+class Versions(dict[str, int]):
+    """Versions by table, of one stage; asking for a table that it did not write raises SettingsError."""
+
+    stage = ""
+
+    def __missing__(self, table: str) -> int:
+        raise SettingsError(
+            f"stage {self.stage} last ran in a version of crossweave that wrote no table {table}",
+            f"run ./submit.sh {self.stage}, or pipeline",
+        )
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What one complete run of a stage read and wrote."""
@@ -26,6 +38,12 @@ class Receipt:
     writes: dict[str, int]  # table -> version
     rows: int  # rows of the stage's ledger, for the record of a night that finds nothing to do
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Let the versions know their stage."""
+        versions = Versions(self.writes)
+        versions.stage = self.stage
+        object.__setattr__(self, "writes", versions)
 
 
 class Receipts:
