@@ -4,6 +4,7 @@ Definitions follow the project's referee where it has one (recall, NDCG, coverag
 
     recall@K    = hits in the top K / relevant items
     precision@K = hits in the top K / K                    (a short list is not forgiven)
+    f1@K        = 2 · precision · recall / (precision + recall), 0 without a hit
     hit_rate@K  = 1 if the top K has a hit, else 0
     mrr@K       = 1 / rank of the first hit in the top K, else 0
     ndcg@K      = Σ over hits 1/log2(rank + 1)  /  the same sum with min(K, relevant) hits on top
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crossweave.errors import InputContractError
 
-METRICS: tuple[str, ...] = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
+METRICS: tuple[str, ...] = ("recall", "ndcg", "precision", "f1", "hit_rate", "mrr", "map")
 PAD = -1
 
 
@@ -230,6 +231,8 @@ def _at_k(name: str, hits_UK: NDArray[np.bool_], relevant_U: NDArray[np.int64], 
         return found_U / relevant_U
     if name == "precision":
         return found_U / k
+    if name == "f1":
+        return 2.0 * found_U / (k + relevant_U)
     if name == "hit_rate":
         return (found_U > 0).astype(np.float64)
     if name == "mrr":

@@ -29,6 +29,9 @@ def naive(row: list[int], relevant: set[int], name: str, k: int) -> float:
         return len(hits) / len(relevant)
     if name == "precision":
         return len(hits) / k
+    if name == "f1":
+        precision, recall = len(hits) / k, len(hits) / len(relevant)
+        return 2 * precision * recall / (precision + recall) if hits else 0.0
     if name == "hit_rate":
         return float(bool(hits))
     if name == "mrr":
@@ -51,11 +54,11 @@ def test_every_metric_of_one_user_is_the_arithmetic_on_paper() -> None:
     # relevant 12, 13, 19; hits at rank 2 (13) and rank 3 (12)
     got = ranking_metrics([[14, 13, 12, 10]], Relevance.from_lists([[12, 13, 19]]), [1, 2, 3])
     want = {
-        "recall@1": 0, "ndcg@1": 0, "precision@1": 0, "hit_rate@1": 0, "mrr@1": 0, "map@1": 0,
-        "recall@2": 1 / 3, "ndcg@2": LOG3 / (1 + LOG3), "precision@2": 1 / 2, "hit_rate@2": 1, "mrr@2": 1 / 2,
-        "map@2": (1 / 2) / 2,
-        "recall@3": 2 / 3, "ndcg@3": (LOG3 + 1 / 2) / (1 + LOG3 + 1 / 2), "precision@3": 2 / 3, "hit_rate@3": 1,
-        "mrr@3": 1 / 2, "map@3": (1 / 2 + 2 / 3) / 3,
+        "recall@1": 0, "ndcg@1": 0, "precision@1": 0, "f1@1": 0, "hit_rate@1": 0, "mrr@1": 0, "map@1": 0,
+        "recall@2": 1 / 3, "ndcg@2": LOG3 / (1 + LOG3), "precision@2": 1 / 2, "f1@2": 2 / 5, "hit_rate@2": 1,
+        "mrr@2": 1 / 2, "map@2": (1 / 2) / 2,
+        "recall@3": 2 / 3, "ndcg@3": (LOG3 + 1 / 2) / (1 + LOG3 + 1 / 2), "precision@3": 2 / 3, "f1@3": 2 / 3,
+        "hit_rate@3": 1, "mrr@3": 1 / 2, "map@3": (1 / 2 + 2 / 3) / 3,
     }  # fmt: skip
     assert list(got) == list(want)
     for name, value in want.items():
