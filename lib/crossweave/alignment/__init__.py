@@ -14,6 +14,7 @@ COLLABORATIVE: dict[str, str] = {
     "als": "crossweave.alignment.collaborative.als:Als",
     "edlae": "crossweave.alignment.collaborative.edlae:Edlae",
     "graph": "crossweave.alignment.collaborative.graph:Graph",
+    "item_knn": "crossweave.alignment.collaborative.item_knn:ItemKnn",
     "propagation": "crossweave.alignment.collaborative.propagation:Propagation",
 }
 FUSIONS: dict[str, str] = {

@@ -15,6 +15,7 @@ from crossweave.alignment.collaborative.als import Als
 from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
 from crossweave.alignment.collaborative.edlae import Edlae
+from crossweave.alignment.collaborative.item_knn import ItemKnn
 from crossweave.alignment.collaborative.propagation import Propagation
 from crossweave.alignment.histories import Histories
 from crossweave.scoring.neighbours import nearest_items
@@ -222,3 +223,14 @@ def test_propagation_spreads_content_over_the_graph_of_items_taken_together() ->
     graph = graph[:11, :11]  # nobody took the last item: it has no factors and so no link
     np.testing.assert_allclose(by_steps[1][:11], (content + graph @ content) / 2, atol=1e-5)
     np.testing.assert_allclose(by_steps[2][:11], (content + graph @ content + graph @ graph @ content) / 3, atol=1e-5)
+
+
+def test_item_knn_counts_common_users() -> None:
+    seen = csr_matrix(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], np.float32))
+    weights = ItemKnn.fit(seen, neighbours=1, shrink=1.0).weights_NN
+    expected = np.zeros((4, 4))
+    expected[1, 0] = expected[0, 1] = 2 / (np.sqrt(3 * 2) + 1)
+    expected[1, 2] = 1 / (np.sqrt(2 * 1) + 1)  # the larger of 2's two neighbours
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    with pytest.raises(TypeError, match="neighbours"):
+        ItemKnn.fit(seen, neighbours=0)

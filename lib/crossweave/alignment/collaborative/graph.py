@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags
 
-from crossweave.alignment.collaborative.item_item import ItemItem
+from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
 
 
 class Graph(ItemItem):
@@ -34,7 +34,7 @@ class Graph(ItemItem):
         normal_UN = diags(1.0 / user_root) @ seen_UN @ diags(1.0 / item_root)
         linear_NN = (normal_UN.T @ normal_UN).tocsr()
         if seen_UN.shape[1] > dense_items:
-            return cls(_largest_of_columns(linear_NN, neighbours))
+            return cls(largest_of_columns(linear_NN, neighbours))
         whole = torch.from_numpy(linear_NN.toarray())
         # Right singular vectors of R̃ are eigenvectors of R̃ᵀR̃.
         vectors = torch.linalg.eigh(whole).eigenvectors[:, -min(factors, len(whole)) :]
@@ -44,13 +44,3 @@ class Graph(ItemItem):
         weights_NN[:, per_item == 0] = 0.0
         weights_NN[per_item == 0] = 0.0
         return cls(weights_NN)
-
-
-def _largest_of_columns(weights_NN: csr_matrix, keep: int) -> csr_matrix:
-    by_column = weights_NN.tocsc()
-    for column in range(by_column.shape[1]):
-        part = by_column.data[by_column.indptr[column] : by_column.indptr[column + 1]]
-        if len(part) > keep:
-            part[np.argpartition(-part, keep - 1)[keep:]] = 0.0
-    by_column.eliminate_zeros()
-    return by_column.tocsr().astype(np.float32)

@@ -71,3 +71,14 @@ class ItemItem(Collaborative):
         ends = np.append(histories.start_B.numpy(), len(index))
         shape = (len(ends) - 1, self.weights_NN.shape[0])
         return csr_matrix((np.ones(len(index), np.float32), index, ends), shape=shape)
+
+
+def largest_of_columns(weights_NN: csr_matrix, keep: int) -> csr_matrix:
+    """Keep the `keep` largest weights of each column, as float32."""
+    by_column = weights_NN.tocsc()
+    for column in range(by_column.shape[1]):
+        part = by_column.data[by_column.indptr[column] : by_column.indptr[column + 1]]
+        if len(part) > keep:
+            part[np.argpartition(-part, keep - 1)[keep:]] = 0.0
+    by_column.eliminate_zeros()
+    return by_column.tocsr().astype(np.float32)
