@@ -1,18 +1,26 @@
 """Exact top-K of a blocked matrix product, with masks applied before the cut.
 
-Shape letters: U users, N items, D dim, K top.
+Of each block only the maxima of groups of items are looked at closely: the K best lie inside the K groups with the
+largest maxima, and once a user has K items, inside the groups whose maximum passes the last of them.
+
+Shape letters: U users, N items, D dim, K top; of a block B items, G groups of W items, P groups that pass for a user,
+C candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crossweave.scoring.running import RunningBest
+
 PAD = -1
+GROUP = 16
+BLOCK_ITEMS = 2048  # with 1,024 users the scores of a block stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,59 @@ class TopK:
     scores_UK: np.ndarray  # float32
 
 
+class Kernel:
+    """The items, checked once, that users are scored against: score = user · item + bias, in float32."""
+
+    def __init__(self, item_ND: Tensor, bias_N: Tensor, *, allowed_N: Tensor, block_items: int = BLOCK_ITEMS) -> None:
+        """Take the items; `allowed_N` (bool) says which may be recommended at all. All on one device.
+
+        Raises ValueError for a vector that is not finite: a NaN would silently win or lose every comparison.
+        """
+        _check_finite(item=item_ND, bias=bias_N)
+        self._item_ND = item_ND
+        # A forbidden item costs nothing: its bias is -inf.
+        self._bias_N = bias_N.float().masked_fill(~allowed_N, -torch.inf)
+        self._blocks = [
+            (start, min(start + block_items, len(item_ND)))
+            for start in range(0, len(item_ND), block_items)
+            if allowed_N[start : start + block_items].any()
+        ]
+
+    def best(
+        self,
+        user_UD: Tensor,
+        k: int,
+        *,
+        masked: Sequence[np.ndarray],
+        addition: Callable[[Tensor, int, int], None] | None = None,
+    ) -> TopK:
+        """Return the K best items of every user; `masked[u]` are those that may not be recommended to user u.
+
+        `addition(scores_UB, start, stop)` adds another model's scores of a block of items in place. Exact; ties go to
+        the smaller item index; memory is bounded by U × block_items whatever N. Raises ValueError for a user vector
+        that is not finite, and for a score that is NaN or positive infinity.
+        """
+        _check_finite(user=user_UD)
+        user_UD = user_UD.float()
+        best = RunningBest(len(user_UD), k, user_UD.device)
+        hidden = _Hidden(masked, user_UD.device)
+        widest = max((stop - start for start, stop in self._blocks), default=0)
+        # One buffer for all blocks: allocating a new one costs as much as the product itself.
+        buffer = user_UD.new_empty(len(user_UD) * _whole_groups(widest))
+        for start, stop in self._blocks:
+            width = _whole_groups(stop - start)
+            scores_UB = buffer[: len(user_UD) * width].view(len(user_UD), width)
+            real_UB = scores_UB[:, : stop - start]
+            torch.addmm(self._bias_N[start:stop], user_UD, self._item_ND[start:stop].float().T, out=real_UB)
+            if addition is not None:
+                addition(real_UB, start, stop)
+            scores_UB[:, stop - start :] = -torch.inf
+            scores_UB[hidden.of(start, stop)] = -torch.inf
+            _offer(scores_UB, start, k, best)
+        scores_UK, items_UK = best.result()
+        return TopK(items_UK.cpu().numpy(), scores_UK.cpu().numpy())
+
+
 def top_k(
     user_UD: Tensor,
     item_ND: Tensor,
@@ -30,66 +91,66 @@ def top_k(
     k: int,
     *,
     allowed_N: Tensor,
-    masked: list[np.ndarray],
-    block_items: int = 16384,
+    masked: Sequence[np.ndarray],
+    block_items: int = BLOCK_ITEMS,
     addition: Callable[[Tensor, int, int], None] | None = None,
 ) -> TopK:
-    """Return the K best of score = user · item + bias for every user.
+    """Return the K best of score = user · item + bias for every user, where it is done once: see `Kernel`."""
+    kernel = Kernel(item_ND, bias_N, allowed_N=allowed_N, block_items=block_items)
+    return kernel.best(user_UD, k, masked=masked, addition=addition)
 
-    `addition(scores_UB, start, stop)` adds another model's scores of a block of items in place.
 
-    `allowed_N` (bool) says which items may be recommended at all, `masked[u]` which of them not to user u. Exact;
-    ties go to the smaller item index; memory is bounded by U × block_items whatever N. Raises ValueError for a
-    vector that is not finite: a NaN would silently win or lose every comparison.
-    """
-    for name, values in (("user", user_UD), ("item", item_ND), ("bias", bias_N)):
+def _offer(scores_UB: Tensor, start: int, k: int, best: RunningBest) -> None:
+    """Pass on what a block's items have to offer; its first item is `start`."""
+    # Item g of every run of G is in group g: maxima of whole runs are fast, those of neighbours are not.
+    users, groups = len(scores_UB), scores_UB.shape[1] // GROUP
+    members_UWG = scores_UB.view(users, GROUP, groups)
+    maxima_UG = members_UWG.amax(dim=1)
+    if users and not maxima_UG.max() < torch.inf:  # a NaN is below nothing
+        raise ValueError("a score is NaN or infinite: an added score is, or vectors are too long; nothing was scored")
+    user_P, group_P = _places(maxima_UG > best.bar_U[:, None])
+    if groups > k and len(user_P) > k * users:
+        # K groups have K items at least. One step below, since those that equal the bar may be wanted.
+        last_U = maxima_UG.topk(k, dim=1).values[:, -1]
+        best.raise_bar(last_U.nextafter(last_U.new_tensor(-torch.inf)))
+        user_P, group_P = _places(maxima_UG > best.bar_U[:, None])
+    score_PW = members_UWG[user_P, :, group_P]
+    passing_C, member_C = _places(score_PW > best.bar_U[user_P, None])
+    item_C = start + member_C * groups + group_P[passing_C]
+    best.add(user_P[passing_C], score_PW[passing_C, member_C], item_C)
+
+
+def _places(chosen_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of what is chosen, row after row."""
+    if chosen_RC.device.type != "cpu":
+        row, column = chosen_RC.nonzero(as_tuple=True)
+        return row, column
+    # numpy skips what is not chosen in strides; torch looks at every place.
+    rows, columns = np.divmod(np.flatnonzero(chosen_RC.numpy()), chosen_RC.shape[1])
+    return torch.from_numpy(rows), torch.from_numpy(columns)
+
+
+class _Hidden:
+    """Which items may not be recommended to whom, ordered by item so that a block's are neighbours."""
+
+    def __init__(self, masked: Sequence[np.ndarray], device: torch.device) -> None:
+        user = np.repeat(np.arange(len(masked)), [len(row) for row in masked])
+        item = np.concatenate([np.asarray(row, np.int64) for row in masked]) if len(masked) else np.zeros(0, np.int64)
+        order = np.argsort(item, kind="stable")
+        self._item = item[order]
+        self._device_user, self._device_item = (torch.from_numpy(part[order]).to(device) for part in (user, item))
+
+    def of(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return users and places in the block of all that is hidden between start and stop."""
+        low, high = np.searchsorted(self._item, [start, stop])
+        return self._device_user[low:high], self._device_item[low:high] - start
+
+
+def _whole_groups(items: int) -> int:
+    return -(-items // GROUP) * GROUP
+
+
+def _check_finite(**vectors: Tensor) -> None:
+    for name, values in vectors.items():
         if not torch.isfinite(values).all():
             raise ValueError(f"a {name} vector holds NaN or infinity; nothing was scored")
-    users, items = len(user_UD), len(item_ND)
-    best_items = np.full((users, k), PAD, np.int64)
-    best_scores = np.full((users, k), -np.inf, np.float32)
-    owners = np.repeat(np.arange(users), [len(row) for row in masked])
-    hidden = np.concatenate([np.asarray(row, np.int64) for row in masked]) if masked else np.zeros(0, np.int64)
-    order = np.argsort(hidden, kind="stable")
-    owners, hidden = owners[order], hidden[order]
-    # One buffer for all blocks: allocating a new one costs as much as the product itself.
-    buffer = torch.empty(users, min(block_items, max(items, 1)), dtype=user_UD.dtype, device=user_UD.device)
-    for start in range(0, items, block_items):
-        stop = min(start + block_items, items)
-        scores = buffer[:, : stop - start] if stop - start == buffer.shape[1] else buffer.new_empty(users, stop - start)
-        torch.addmm(bias_N[start:stop], user_UD, item_ND[start:stop].T, out=scores)
-        if addition is not None:
-            addition(scores, start, stop)
-        scores.masked_fill_(~allowed_N[start:stop], -torch.inf)
-        low, high = np.searchsorted(hidden, [start, stop])
-        scores[torch.from_numpy(owners[low:high]), torch.from_numpy(hidden[low:high] - start)] = -torch.inf
-        block_scores, block_items_ = _best_of_block(scores, k)
-        best_scores, best_items = _merge(best_scores, best_items, block_scores, block_items_ + start, k)
-    best_items[np.isneginf(best_scores)] = PAD
-    return TopK(best_items, best_scores)
-
-
-def _best_of_block(scores_UB: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the K best of a block; where the K-th and the next are equal, the smaller positions win."""
-    width = scores_UB.shape[1]
-    if width <= k:
-        values, places = scores_UB.cpu().numpy(), np.broadcast_to(np.arange(width), scores_UB.shape)
-        return values.copy(), places.copy()
-    top = scores_UB.topk(k + 1, dim=1)
-    values, places = top.values.cpu().numpy(), top.indices.cpu().numpy()
-    tied = np.flatnonzero((values[:, k - 1] == values[:, k]) & ~np.isneginf(values[:, k]))
-    values, places = values[:, :k].copy(), places[:, :k].copy()
-    for row in tied:  # torch.topk picks any of the tied ones
-        full = scores_UB[row].cpu().numpy()
-        winners = np.argsort(-full, kind="stable")[:k]
-        values[row], places[row] = full[winners], winners
-    return values, places
-
-
-def _merge(
-    scores_a: np.ndarray, items_a: np.ndarray, scores_b: np.ndarray, items_b: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the K best of two candidate lists, by score, then by the smaller item index."""
-    scores, items = np.concatenate([scores_a, scores_b], 1), np.concatenate([items_a, items_b], 1)
-    order = np.lexsort((items, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(items, order, 1)

@@ -29,7 +29,7 @@ from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.scoring.nearest import NONE, nearest_in_history
 from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
-from crossweave.scoring.topk import PAD, TopK, top_k
+from crossweave.scoring.topk import PAD, Kernel, TopK
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.files import digest
 from crossweave.tables.receipts import Receipt, Receipts
@@ -215,7 +215,8 @@ class _Scorer:
         self.targets = Targets(item_NE, bias_N, query_ND)
         self.center_E = torch.from_numpy(np.array(load(task.model / "center.npy")))
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
-        self.allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
+        allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
+        self.kernel = Kernel(item_NE, bias_N, allowed_N=allowed_N, block_items=task.settings.block_items)
         with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
             self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
         manifest = load_manifest(task.tensors)
@@ -230,14 +231,10 @@ class _Scorer:
         codes_UA = codes.reshape(rows.num_rows, self.attributes)
         who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
         users = read_users(self.model, self.history_ND, flat, who)
-        best = top_k(
+        best = self.kernel.best(
             users.vector_BE,
-            self.targets.item_SE,
-            self.targets.bias_S,
             self.settings.top_k,
-            allowed_N=self.allowed_N,
             masked=_lists(rows.column("seen")),
-            block_items=self.settings.block_items,
             addition=together(beyond_product(self.model, users, self.targets), self.blend.additions(flat)),
         )
         row, place = np.nonzero(best.items_UK != PAD)

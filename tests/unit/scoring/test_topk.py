@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossweave.scoring.topk import PAD, top_k
+from crossweave.scoring.topk import PAD, Kernel, top_k
 
 
 def oracle(user, item, bias, k, allowed, masked):
@@ -34,23 +34,80 @@ def run(user, item, bias, k, allowed, masked, block=16384):
     )
 
 
-def ones(rows):
-    return np.ones((rows, 1), np.float32)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_equals_a_full_sort_for_any_size_mask_and_block_also_with_many_ties(data):
-    users, items, k = (data.draw(st.integers(1, n)) for n in (5, 40, 50))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    # Small whole numbers: scores are exact in float32 and tie often.
+@st.composite
+def cases(draw):
+    """Small whole numbers: scores are exact in float32 (and vectors in bf16) and tie often."""
+    users, items, k = draw(st.integers(1, 5)), draw(st.integers(1, 700)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    widest = draw(st.sampled_from([1, 3, 40]))  # of scores: nearly all tie, many tie, few tie
     user = rng.integers(-2, 3, (users, 3)).astype(np.float32)
-    item = rng.integers(-2, 3, (items, 3)).astype(np.float32)
+    item = rng.integers(-widest, widest + 1, (items, 3)).astype(np.float32)
+    if draw(st.booleans()):
+        item = item[np.argsort(item @ user[0])]  # the worst order: every item is better than all before it
     bias = rng.integers(-1, 2, items).astype(np.float32)
-    allowed = rng.random(items) < 0.8
-    masked = [np.flatnonzero(rng.random(items) < 0.3) for _ in range(users)]
-    got = run(user, item, bias, k, allowed, masked, block=data.draw(st.integers(1, 45)))
-    np.testing.assert_array_equal(got.items_UK, oracle(user, item, bias, k, allowed, masked))
+    allowed = rng.random(items) < draw(st.sampled_from([0.0, 0.1, 0.8, 1.0]))
+    masked = [np.flatnonzero(rng.random(items) < draw(st.sampled_from([0.0, 0.3, 1.0]))) for _ in range(users)]
+    return user, item, bias, k, allowed, masked
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases(), st.integers(1, 800), st.booleans())
+def test_equals_a_full_sort_for_any_size_mask_order_and_block_also_with_many_ties(case, block, bf16):
+    user, item, bias, k, allowed, masked = case
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    got = top_k(
+        torch.tensor(user, dtype=dtype),
+        torch.tensor(item, dtype=dtype),
+        torch.tensor(bias),
+        k,
+        allowed_N=torch.tensor(allowed),
+        masked=masked,
+        block_items=block,
+    )
+    want = oracle(user, item, bias, k, allowed, masked)
+    np.testing.assert_array_equal(got.items_UK, want)
+    scores = np.take_along_axis(user @ item.T + bias, np.maximum(want, 0), axis=1)
+    np.testing.assert_array_equal(got.scores_UK, np.where(want == PAD, -np.inf, scores))
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases(), st.integers(1, 800))
+def test_added_scores_count_like_the_product(case, block):
+    user, item, bias, k, allowed, masked = case
+    other = np.random.default_rng(0).integers(-3, 4, (len(user), len(item))).astype(np.float32)
+    kernel = Kernel(torch.tensor(item), torch.tensor(bias), allowed_N=torch.tensor(allowed), block_items=block)
+    got = kernel.best(
+        torch.tensor(user),
+        k,
+        masked=masked,
+        addition=lambda scores, start, stop: scores.add_(torch.tensor(other[:, start:stop])),
+    )
+    everything = np.hstack([user @ item.T + other + bias])
+    want = oracle(everything, np.eye(len(item), dtype=np.float32), np.zeros(len(item)), k, allowed, masked)
+    np.testing.assert_array_equal(got.items_UK, want)
+
+
+def test_random_scores_of_either_sign_and_any_size_come_in_their_order():
+    rng = np.random.default_rng(1)
+    item = (rng.standard_normal((3000, 1)) * 10.0 ** rng.integers(-30, 30, (3000, 1))).astype(np.float32)
+    item[:2] = [[0.0], [-0.0]]
+    got = run(np.ones((1, 1), np.float32), item, np.zeros(3000, np.float32), 3000, [1] * 3000, [[]], block=512)
+    np.testing.assert_array_equal(got.items_UK[0], np.argsort(-item[:, 0], kind="stable"))
+    assert got.items_UK[0].tolist().index(0) + 1 == got.items_UK[0].tolist().index(1)  # 0 and -0 tie
+
+
+def test_no_users_and_no_items_are_defined():
+    nobody, nothing = np.ones((0, 2), np.float32), np.ones((0, 2), np.float32)
+    assert run(nobody, np.ones((3, 2), np.float32), np.zeros(3, np.float32), 2, [1] * 3, []).items_UK.shape == (0, 2)
+    got = run(np.ones((1, 2), np.float32), nothing, np.zeros(0, np.float32), 2, [], [[]])
+    assert got.items_UK.tolist() == [[PAD, PAD]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_added_score_that_is_not_finite_is_refused(value):
+    kernel = Kernel(torch.ones(40, 2), torch.zeros(40), allowed_N=torch.ones(40, dtype=torch.bool))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        kernel.best(torch.ones(1, 2), 3, masked=[[]], addition=lambda scores, start, stop: scores[0, 17].fill_(value))
 
 
 def test_scores_are_those_of_the_items():
