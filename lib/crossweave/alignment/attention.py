@@ -34,7 +34,7 @@ class Attention:
 
     def uniform(self) -> Tensor:
         """Return the mean of each history's values [B, E], zero for an empty one: users whatever the target."""
-        return F.embedding_bag(self.histories.index_F, self.value_SE, self.histories.start_B, mode="mean")
+        return self.histories.pooled(self.value_SE, "mean")
 
     def part(self, start: int, stop: int) -> Attention:
         """Return that of the users from start to stop."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -59,6 +60,10 @@ class Histories:
             return Histories(self.index_F[:0], begin_B)
         end = self.start_B[stop] if stop < len(self.start_B) else len(self.index_F)
         return Histories(self.index_F[begin_B[0] : end], begin_B - begin_B[0])
+
+    def pooled(self, row_SX: Tensor, mode: str) -> Tensor:
+        """Return the `sum` or `mean` of each history's rows, [B, X]; zeros for an empty one."""
+        return F.embedding_bag(self.index_F, row_SX, self.start_B, mode=mode)
 
     @property
     def lengths(self) -> Tensor:

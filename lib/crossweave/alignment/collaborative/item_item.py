@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.sparse import csc_matrix, csr_matrix
 
 from crossweave.alignment.collaborative.base import Blocks, Collaborative
@@ -24,7 +23,7 @@ class ItemItem(Collaborative):
         """Return the sums of the weights of each history's items."""
         if isinstance(self.weights_NN, np.ndarray):
             weights_NN = torch.from_numpy(self.weights_NN)
-            scores_UN = F.embedding_bag(histories.index_F, weights_NN, histories.start_B, mode="sum")
+            scores_UN = histories.pooled(weights_NN, "sum")
             return lambda start, stop: scores_UN[:, start:stop]
         by_item_UN = (self._multi_hot(histories) @ self.weights_NN).tocsc()
         return lambda start, stop: torch.from_numpy(by_item_UN[:, start:stop].toarray())

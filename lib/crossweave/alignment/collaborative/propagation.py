@@ -64,7 +64,7 @@ class Propagation(Collaborative):
     def blocks(self, histories: Histories) -> Blocks:
         """Return inner products of the summed features of a history with those of the items."""
         item_ND = torch.from_numpy(self.item_ND)
-        user_UD = torch.nn.functional.embedding_bag(histories.index_F, item_ND, histories.start_B, mode="sum")
+        user_UD = histories.pooled(item_ND, "sum")
         return lambda start, stop: user_UD @ item_ND[start:stop].T
 
     def place(self, new_C: np.ndarray, warm_W: np.ndarray, map_WC: csc_matrix | np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -27,8 +28,8 @@ class TransformerFusion(nn.Module):
     def forward(self, tokens_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """Return content vectors [B, D] from tokens [B, M, D] and their boolean mask [B, M]."""
         marked_BMD = tokens_BMD.masked_fill(~present_BM[..., None], 0.0) + self.modality_MD
-        summary_B1D = self.summary_D.expand(len(tokens_BMD), 1, -1)
-        missing = torch.cat([present_BM.new_zeros(len(present_BM), 1), ~present_BM], dim=1)
+        summary_B1D = torch.zeros_like(marked_BMD[:, :1]) + self.summary_D
+        missing = F.pad(~present_BM, (1, 0))  # the summary is always there
         states = self.encoder(torch.cat([summary_B1D, marked_BMD], dim=1), src_key_padding_mask=missing)
         out_BD: Tensor = states[:, 0]
         return out_BD

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment.histories import Histories
@@ -39,9 +38,7 @@ class HistoryAttention(nn.Module):
         # The softmax of a history, with one common shift: tanh bounds the logits, so none of them underflows.
         weight_SH = (logits_SH - logits_SH.detach().amax(dim=0)).exp() if len(item_SD) else logits_SH
         weighted_SD = (weight_SH[..., None] * item_SD.unflatten(1, (self.heads, -1))).flatten(1)
-        sums = F.embedding_bag(
-            histories.index_F, torch.cat([weighted_SD, weight_SH], dim=1), histories.start_B, mode="sum"
-        )
+        sums = histories.pooled(torch.cat([weighted_SD, weight_SH], dim=1), "sum")
         pooled_BD, total_BH = sums[:, : item_SD.shape[1]], sums[:, item_SD.shape[1] :]
         mean_BHI = (
             pooled_BD.unflatten(1, (self.heads, -1)) / total_BH.clamp(min=torch.finfo(sums.dtype).tiny)[..., None]

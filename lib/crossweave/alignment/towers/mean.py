@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment.histories import Histories
@@ -18,5 +17,5 @@ class Mean(nn.Module):
 
     def forward(self, item_SD: Tensor, histories: Histories) -> Tensor:
         """Return user vectors [B, D] from item vectors [S, D] and the histories that name their rows."""
-        mean_BD = F.embedding_bag(histories.index_F, item_SD, histories.start_B, mode="mean")
+        mean_BD = histories.pooled(item_SD, "mean")
         return torch.where((histories.lengths > 0)[:, None], mean_BD, self.newcomer_D)
