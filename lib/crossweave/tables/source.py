@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
@@ -18,11 +16,10 @@ from pyspark.sql.types import StructType
 
 from crossweave.errors import SettingsError
 from crossweave.tables.contract import ColumnType, InputTable, preflight
+from crossweave.tables.expressions import columns_of
 
 FILE, ROW = "_file", "_row"
 """Columns that `read_source` adds: the file relative to the table's root, and the row's number in it from 0."""
-
-_CLOCK = re.compile(r"\b((current_\w+|localtimestamp|now|session_user)\(|\w*subquery)")
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def check_source(
     used: set[str] = set()
     types: dict[str, pa.DataType] = {}
     for column, expression in derived.items():
-        used |= _columns_of(plain, name, column, expression)
+        used |= columns_of(plain, expression, f"inputs.{name}.derived.{column}")
         types[column] = found = to_arrow_type(_with_derived(plain, {column: expression}).schema[column].dataType)
         if column in columns and not columns[column].accepts(found):
             raise _bad(name, column, f"should be {columns[column].words}, is {found}", "cast it in the expression")
@@ -95,28 +92,6 @@ def _relative(root: Path) -> Column:
 
 def _with_derived(rows: DataFrame, derived: Mapping[str, str]) -> DataFrame:
     return rows.withColumns({name: F.expr(expression) for name, expression in derived.items()}) if derived else rows
-
-
-def _columns_of(rows: DataFrame, name: str, column: str, expression: str) -> set[str]:
-    """Check one expression and return the columns that it reads."""
-    try:
-        made = rows.select(F.expr(expression).alias(column), *[F.col(f"`{c}`") for c in rows.columns])
-        plan: Any = made._jdf.queryExecution().analyzed()
-    except (AnalysisException, ParseException) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise _bad(name, column, f"is no expression over its columns: {reason}", "it is a Spark SQL expression") from (
-            error
-        )
-    one_row = plan.nodeName() == "Project" and plan.children().head().children().isEmpty()
-    if not one_row:
-        raise _bad(name, column, "looks at more than its own row", "use no aggregate, window or generator")
-    alone: Any = rows.select(F.expr(expression).alias(column))._jdf.queryExecution().analyzed()
-    if not alone.deterministic() or _CLOCK.search(alone.toString().lower()):
-        raise _bad(name, column, "is another value each time", "use no clock and no random numbers")
-    references, names = alone.references().iterator(), set()
-    while references.hasNext():
-        names.add(str(references.next().name()))
-    return names
 
 
 def _bad(table: str, column: str, problem: str, hint: str) -> SettingsError:

@@ -1,0 +1,165 @@
+"""Score: exact top-K for every user, with seen items masked before the cut, and reasons by modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.alignment.store import load_model
+from crossweave.alignment.user_parts import UNKNOWN
+from crossweave.errors import SettingsError
+from crossweave.feeding.items import open_items
+from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.run import StageContext
+from crossweave.runtime.spark_progress import task_progress
+from crossweave.stages.score.workers import Task, score_partition
+from crossweave.tables.files import digest
+from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.schema import spark_schema
+from crossweave.tables.scored_users import UserTables, user_rows
+from crossweave.tables.store import TableStore
+from crossweave.training.item_tower import all_items
+
+STAGE = "score"
+CODE_VERSION = 4
+
+
+def score_users(context: StageContext, record: StageRecord) -> None:
+    """Rank the candidates for every user of the users and interactions tables.
+
+    Writes the table recommendations as a whole. A user who has seen everything gets no row and is counted.
+    """
+    settings = context.settings
+    receipts = Receipts(context.workspace)
+    tensors, trained = receipts.required("tensors"), receipts.required("train")
+    reads, fingerprint = _inputs(context)
+    record.reads = reads
+    last = receipts.latest(STAGE)
+    if last is not None and is_current(context):
+        record.nothing_to_do(last.rows, reads, "this date's users are scored with this model")
+        return
+    manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
+    if manifest is None or trained.details["tensors"] != manifest.fingerprint:
+        raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
+    model_folder = context.workspace / "models" / trained.details["folder"]
+    store = TableStore(context.workspace / "tables")
+    _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
+    users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
+    count = users.count()
+    task = Task(fingerprint, model_folder, manifest.folder, context.date, settings.score)
+    scored = users.select("user_id", "history", "seen", "user_index", "attributes").mapInArrow(
+        lambda batches: score_partition(task, batches), spark_schema("recommendations")
+    )
+    head = store.snapshot("recommendations")
+    progress = context.progress("score", count, "users")
+    with task_progress(context.spark, progress, count):
+        written = store.write(scored, "recommendations", "replace", base=head.version if head else None)
+    progress.close(count)
+    per_user = store.read(context.spark, "recommendations", written.version).groupBy("user_id").count()
+    served, short = per_user.agg(
+        F.count("*"), F.coalesce(F.sum((F.col("count") < settings.score.top_k).cast("long")), F.lit(0))
+    ).first() or (0, 0)
+    record.ledgers = {"users": Ledger(rows_in=count, rows_out=served, skipped=count - served)}
+    record.writes = {"recommendations": written.version}
+    record.metrics = {
+        "recommendations": written.rows,
+        "users_short_list": short,
+        "users_without_candidates": count - served,
+        "users_without_history": users.where(F.size("history") == 0).count(),
+    }
+    record.note = f"{written.rows:,} recommendations"
+    users.unpersist()
+    receipts.publish(
+        Receipt(
+            STAGE, fingerprint, context.run_id, reads, record.writes, count, {"protocol": tensors.details["protocol"]}
+        )
+    )
+
+
+def is_current(context: StageContext) -> bool:
+    """Say whether this date's users are scored with tonight's model."""
+    last = Receipts(context.workspace).latest(STAGE)
+    return last is not None and last.fingerprint == _inputs(context)[1]
+
+
+def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
+    """Return the table versions to read and the fingerprint of all that decides the result."""
+    ingest, tensors, trained = (Receipts(context.workspace).required(n) for n in ("ingest", "tensors", "train"))
+    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
+    reads |= {name: tensors.writes[name] for name in ("item_index", "user_index")}
+    facts = {
+        "code": CODE_VERSION,
+        "model": trained.fingerprint,
+        "reads": reads,
+        "settings": context.settings.score.model_dump(mode="json"),
+        "date": context.date.isoformat(),
+    }
+    return reads, digest(facts)
+
+
+def _write_item_vectors(
+    context: StageContext, store: TableStore, manifest: Manifest, folder: Path, index_version: int
+) -> None:
+    """Run the item tower once; the workers memory-map its result."""
+    items = open_items(manifest)
+    model = load_model(folder)
+    made = all_items(model, items)
+    with torch.inference_mode():
+        targets = model.targets(made)
+    _save(folder / "target.npy", targets.item_SE.numpy())
+    _save(folder / "center.npy", targets.item_SE.mean(dim=0).numpy())
+    _save(folder / "bias.npy", targets.bias_S.numpy())
+    if targets.query_SD is not None:
+        _save(folder / "query.npy", targets.query_SD.numpy())
+    _save(folder / "history.npy", made.history_SD.numpy())
+    _save(folder / "candidate.npy", items.candidate_N)
+    index = store.read(context.spark, "item_index", index_version).orderBy("item_index").toPandas()
+    table = pa.table({"item_id": pa.array(index["item_id"], pa.string())})
+    temporary = folder / ".item_ids.arrow.new"
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    temporary.replace(folder / "item_ids.arrow")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}")
+    np.save(temporary, array)  # appends .npy only where it is missing
+    temporary.replace(path)
+
+
+def _users(
+    context: StageContext,
+    store: TableStore,
+    reads: dict[str, int],
+    protocol: str,
+    vocabulary: Mapping[str, Sequence[str]],
+) -> DataFrame:
+    """Return the rows of `user_rows`, spread evenly over the tasks."""
+    spark, settings = context.spark, context.settings
+    read = lambda name: store.read(spark, name, reads[name])  # noqa: E731
+    events = read("interactions")
+    described = read("users")
+    everybody = described.select("user_id").union(events.select("user_id")).distinct()
+    if protocol == "cold":
+        # Withheld items are the candidates: what the users did with them is neither known nor masked.
+        events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
+    rows = user_rows(
+        UserTables(events, everybody, described, None),
+        read("item_index"),
+        read("user_index"),
+        history=settings.score.history_splits,
+        seen=settings.score.seen_splits,
+        vocabulary=vocabulary,
+        segments={},
+        attributes=settings.inputs.users.attributes,
+        unknown=UNKNOWN,
+    )
+    tasks = max(spark.sparkContext.defaultParallelism, 1)
+    return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("user_id")

@@ -1,0 +1,166 @@
+"""What a Spark task of the score stage does: users in, their lists with reasons out."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark import TaskContext
+
+from crossweave.alignment.blend import load_blend, together
+from crossweave.alignment.histories import Histories
+from crossweave.alignment.sides import Targets, Users
+from crossweave.alignment.store import load_model
+from crossweave.alignment.user_parts import UserBatch
+from crossweave.config import ScoreSettings
+from crossweave.feeding.items import open_items
+from crossweave.feeding.manifest import load_manifest
+from crossweave.scoring.nearest import NONE, nearest_in_history
+from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
+from crossweave.scoring.topk import PAD, Kernel, TopK
+from crossweave.scoring.users import beyond_product, read_users
+from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS
+from crossweave.training.item_tower import gather_items
+
+REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task needs to know; vectors are found on disk, never pickled."""
+
+    key: str  # of all that decides the result; a process keeps what it loaded for one key
+    model: Path
+    tensors: Path
+    date: datetime.date
+    settings: ScoreSettings
+
+
+class _Scorer:
+    """The model and the memory-mapped item vectors of this process."""
+
+    def __init__(self, task: Task) -> None:
+        self.settings = task.settings
+        self.model, self.blend = load_model(task.model), load_blend(task.model)
+        load = functools.partial(np.load, mmap_mode="c")  # copy-on-write: torch wants writable arrays
+        item_NE, bias_N = (torch.from_numpy(load(task.model / f"{name}.npy")) for name in ("target", "bias"))
+        query_ND = torch.from_numpy(load(task.model / "query.npy")) if self.model.target_aware else None
+        self.targets = Targets(item_NE, bias_N, query_ND)
+        self.center_E = torch.from_numpy(np.array(load(task.model / "center.npy")))
+        self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
+        allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
+        self.kernel = Kernel(item_NE, bias_N, allowed_N=allowed_N, block_items=task.settings.block_items)
+        with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
+            self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
+        manifest = load_manifest(task.tensors)
+        assert manifest is not None
+        self.items, self.attributes = open_items(manifest), len(manifest.attributes)
+
+    @torch.inference_mode()
+    def score(self, rows: pa.RecordBatch, date: datetime.date) -> pa.RecordBatch:
+        """Return recommendations, best first for each of the users in turn; `rows` are those of `_users`."""
+        flat = Histories.from_lists(_lists(rows.column("history")))
+        codes = rows.column("attributes").flatten().to_numpy(zero_copy_only=False)
+        codes_UA = codes.reshape(rows.num_rows, self.attributes)
+        who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
+        users = read_users(self.model, self.history_ND, flat, who)
+        best = self.kernel.best(
+            users.vector_BE,
+            self.settings.top_k,
+            masked=_lists(rows.column("seen")),
+            addition=together(beyond_product(self.model, users, self.targets), self.blend.additions(flat)),
+        )
+        row, place = np.nonzero(best.items_UK != PAD)
+        item_R = best.items_UK[row, place]
+        columns = [
+            pa.array(np.full(len(row), np.datetime64(date, "D")), pa.date32()),
+            rows.column("user_id").take(pa.array(row)),
+            pa.array((place + 1).astype(np.int32)),
+            self.item_ids.take(pa.array(item_R)),
+            pa.array(best.scores_UK[row, place]),
+            self._reasons(users, best, row, place),
+            self._because(flat, item_R, row, place),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
+
+    def _reasons(self, users: Users, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
+        """Explain the first ranks of each user; the map of the others stays empty."""
+        explained = place < self.settings.reasons
+        counts = np.zeros(len(row), np.int32)
+        names: list[np.ndarray] = []
+        values: list[np.ndarray] = []
+        for start in range(0, len(users), REASON_USERS):
+            chosen = np.flatnonzero(explained & (row >= start) & (row < start + REASON_USERS))
+            if not len(chosen):
+                continue
+            item_R = best.items_UK[row[chosen], place[chosen]]
+            wanted, position = np.unique(item_R, return_inverse=True)
+            batch = gather_items(self.items, wanted)
+            reasons = Reasons(self.model, batch)
+            some, who_R = users.part(start, start + REASON_USERS), torch.from_numpy(row[chosen] - start)
+            shares_RP = reasons.shares(some, who_R, torch.from_numpy(position))
+            has_SP = [batch.present_SM.numpy()]
+            if BEHAVIOUR in reasons.players:
+                has_SP.append(batch.known_S.numpy()[:, None])
+            has_RP = np.concatenate(has_SP, axis=1)[position]  # a player that is not there has no share to name
+            players = reasons.players
+            if self.blend.members:
+                # A blend is a sum, so its Shapley share is all that the collaborative models added.
+                pairs_1R = self.targets.take(torch.from_numpy(item_R)[None])
+                neural_R = self.model.pair_scores(some, who_R, pairs_1R)[0]
+                added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy()
+                known_R = batch.known_S.numpy()[position]
+                for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):
+                    players, shares_RP, has_RP = credit(name, added_R, has_R, players, shares_RP, has_RP)
+            counts[chosen] = has_RP.sum(1)
+            names.append(np.array(players)[np.nonzero(has_RP)[1]])
+            values.append(shares_RP[has_RP])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        keys = pa.array(np.concatenate(names) if names else [], pa.string())
+        return pa.MapArray.from_arrays(
+            pa.array(offsets), keys, pa.array(np.concatenate(values) if values else [], pa.float32())
+        )
+
+    def _because(self, histories: Histories, item_R: np.ndarray, row: np.ndarray, place: np.ndarray) -> pa.ListArray:
+        """Name the nearest items of the user's history at the first ranks; the list of the others stays empty."""
+        near_RC = np.full((len(row), self.settings.reason_items), NONE, np.int64)
+        cosine_RC = np.zeros(near_RC.shape, np.float32)
+        chosen = np.flatnonzero(place < self.settings.reasons)
+        near_RC[chosen], cosine_RC[chosen] = nearest_in_history(
+            self.targets.item_SE, self.center_E, histories, row[chosen], item_R[chosen], self.settings.reason_items
+        )
+        found_RC = near_RC != NONE
+        offsets = np.concatenate([[0], np.cumsum(found_RC.sum(1))]).astype(np.int32)
+        pairs = [self.item_ids.take(pa.array(near_RC[found_RC])), pa.array(cosine_RC[found_RC])]
+        values = pa.StructArray.from_arrays(pairs, fields=list(PAST_ITEM))
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+_SCORERS: dict[str, _Scorer] = {}
+"""One scorer a worker process: Spark reuses processes for the tasks of a stage."""
+
+
+def score_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Score one partition of (user_id, history, seen, user_index, attributes)."""
+    context = TaskContext.get()
+    torch.set_num_threads(max(1, context.cpus() if context else 1))
+    for batch in batches:
+        if task.key not in _SCORERS:
+            _SCORERS.clear()
+            _SCORERS[task.key] = _Scorer(task)
+        for start in range(0, batch.num_rows, task.settings.block_users):
+            part = batch.slice(start, task.settings.block_users)
+            yield _SCORERS[task.key].score(part, task.date)
+
+
+def _lists(column: pa.ListArray) -> list[np.ndarray]:
+    """Return each list as int64 values, views of one buffer."""
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = column.offsets.to_numpy()
+    return np.split(flat, offsets[1:-1] - offsets[0]) if len(column) else []

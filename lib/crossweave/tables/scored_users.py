@@ -1,0 +1,92 @@
+"""The users to score: one row each with all that decides their list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.tables.expressions import check_condition
+from crossweave.tables.user_attributes import attribute_codes
+
+
+@dataclass(frozen=True)
+class UserTables:
+    """What is known of users."""
+
+    events: DataFrame  # user_id, item_id, event_time, split of the interactions that may be known
+    everybody: DataFrame  # user_id, distinct
+    described: DataFrame  # user_id, attributes
+    blocks: DataFrame | None  # user_id, item_id: never to be recommended
+
+
+def user_rows(
+    tables: UserTables,
+    item_index: DataFrame,
+    user_index: DataFrame,
+    *,
+    history: Sequence[str],
+    seen: Sequence[str],
+    vocabulary: Mapping[str, Sequence[str]],
+    segments: Mapping[str, str],
+    attributes: Sequence[str],
+    unknown: int,
+) -> DataFrame:
+    """Return one row a user.
+
+    user_id; history, seen and blocked (item indices; the first oldest first, of these splits); user_index (`unknown`:
+    has none); attributes (codes of the vocabulary); segments (bit s: the s-th of `segments`, name -> SQL condition
+    over the columns `attributes`, holds).
+    """
+    latest = tables.events.groupBy("user_id", "item_id", "split").agg(F.max("event_time").alias("at"))
+    pairs = latest.join(item_index, "item_id")
+
+    def indices(splits: Sequence[str]) -> Column:
+        """Oldest first, as training saw them; an item without a time comes before all that have one."""
+        event = F.struct(F.coalesce(F.unix_seconds("at"), F.lit(-1)).alias("time"), "item_index")
+        chosen = F.when(F.col("split").isin(*splits), event) if splits else F.lit(None).cast("struct<item_index:int>")
+        return F.array_distinct(F.sort_array(F.collect_set(chosen))["item_index"])
+
+    active = pairs.groupBy("user_id").agg(indices(history).alias("history"), indices(seen).alias("seen"))
+    nothing = F.array().cast("array<int>")
+    rows = tables.everybody.join(active, "user_id", "left").join(tables.described, "user_id", "left")
+    if segments:
+        rows = rows.join(_members(rows.select("user_id", "attributes"), segments, attributes), "user_id")
+    else:
+        rows = rows.withColumn("segments", F.lit(0))
+    rows = rows.withColumn("attributes", attribute_codes(vocabulary))
+    rows = rows.join(user_index, "user_id", "left")
+    rows = rows.withColumn("user_index", F.coalesce("user_index", F.lit(unknown)))
+    if tables.blocks is not None:
+        blocked = tables.blocks.join(item_index, "item_id").groupBy("user_id")
+        rows = rows.join(
+            blocked.agg(F.sort_array(F.collect_set("item_index")).alias("blocked")), "user_id", "left"
+        ).withColumn("blocked", F.coalesce("blocked", nothing))
+    else:
+        rows = rows.withColumn("blocked", nothing)
+    return rows.withColumn("history", F.coalesce("history", nothing)).withColumn("seen", F.coalesce("seen", nothing))
+
+
+def check_segments(described: DataFrame, segments: Mapping[str, str], attributes: Sequence[str]) -> None:
+    """Check the conditions of segments; raises SettingsError naming the rule."""
+    if segments:
+        sample = described.sparkSession.createDataFrame([], _in_columns(described, attributes).schema)
+        for name, condition in segments.items():
+            check_condition(sample, condition, f"score.rules.segments.{name}.users")
+
+
+def _members(users: DataFrame, segments: Mapping[str, str], attributes: Sequence[str]) -> DataFrame:
+    """Return user_id, segments; a condition that is null does not hold."""
+    bits = [
+        F.when(F.expr(condition), F.lit(1 << place)).otherwise(0) for place, condition in enumerate(segments.values())
+    ]
+    return _in_columns(users, attributes).select("user_id", sum(bits, F.lit(0)).alias("segments"))
+
+
+def _in_columns(users: DataFrame, attributes: Sequence[str]) -> DataFrame:
+    return users.select(
+        "user_id",
+        *[F.try_element_at("attributes", F.lit(name)).alias(name) for name in attributes if name != "user_id"],
+    )
