@@ -50,6 +50,14 @@ class UserInput(Section):
     attributes: list[str]
 
 
+class BlockInput(Section):
+    """Items that single users are never to be recommended; without a path there are none."""
+
+    path: str | None
+    user: str
+    item: str
+
+
 class InputSettings(Section):
     """Where the catalog lies and how its columns are called."""
 
@@ -57,6 +65,7 @@ class InputSettings(Section):
     items: ItemInput
     interactions: InteractionInput
     users: UserInput
+    blocks: BlockInput
 
 
 class SplitSettings(Section):
@@ -289,6 +298,53 @@ def _ranges(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", entry
 
 
+class SegmentRule(Section):
+    """Which items some users may have."""
+
+    users: Annotated[str, Field(min_length=1)]
+    items: Annotated[str, Field(min_length=1)]
+
+
+class FreshnessSettings(Section):
+    """What new items gain."""
+
+    column: str | None
+    half_life_days: Annotated[float, Field(gt=0.0)]
+    weight: Annotated[float, Field(ge=0.0)]
+
+
+class RuleSettings(Section):
+    """Rules over catalog columns."""
+
+    available: Annotated[str, Field(min_length=1)] | None
+    allow: dict[str, list[str]]
+    block: dict[str, list[str]]
+    segments: Annotated[dict[Name, SegmentRule], Field(max_length=31)]
+    at_most: dict[str, Positive]
+    freshness: FreshnessSettings
+
+    @field_validator("allow", "block", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Take numbers and booleans for the strings that the catalog keeps them as."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            column: [
+                str(v).lower() if isinstance(v, bool) else str(v) if isinstance(v, int | float) else v for v in row
+            ]
+            if isinstance(row, list)
+            else row
+            for column, row in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _fits_the_bits_of_a_number(self) -> RuleSettings:
+        if len(self.allow) + len(self.block) > 29:
+            raise ValueError("allow and block take at most 29 columns together")
+        return self
+
+
 class ScoreSettings(Section):
     """Top-K for every user."""
 
@@ -299,6 +355,7 @@ class ScoreSettings(Section):
     seen_splits: list[Split]
     reasons: Annotated[int, Field(ge=0)]
     reason_items: Annotated[int, Field(ge=0)]
+    rules: RuleSettings
 
 
 class EvaluateSettings(Section):

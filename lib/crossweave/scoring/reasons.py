@@ -19,6 +19,7 @@ from crossweave.alignment.model import AlignmentModel, ItemBatch
 from crossweave.alignment.sides import Targets, Users
 
 BEHAVIOUR = "behaviour"
+FRESHNESS = "freshness"  # what a boost of new items adds
 SIMILAR_ITEMS = "similar_items"  # a new item's: what users took who took items of such content
 MOST_PLAYERS = 10
 

@@ -19,7 +19,7 @@ from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.catalog import new_catalog
 from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME, ColumnType, InputTable, preflight
-from crossweave.tables.events import judged_interactions, judged_users
+from crossweave.tables.events import judged_blocks, judged_interactions, judged_users
 from crossweave.tables.files import digest
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
 from crossweave.tables.quarantine import count_reasons, quarantine_rows
@@ -29,7 +29,7 @@ from crossweave.tables.splits import random_split
 from crossweave.tables.store import Snapshot, TableStore
 
 STAGE = "ingest"
-TABLES = ("item_rows", "catalog", "users", "interactions", "quarantine")
+TABLES = ("item_rows", "catalog", "users", "interactions", "blocks", "quarantine")
 CODE_VERSION = 2  # of the tables' meaning; a change makes the next night ingest everything anew
 
 
@@ -40,11 +40,12 @@ class Inputs:
     items: Source
     interactions: InputTable
     users: InputTable | None
+    blocks: InputTable | None
 
     @property
     def tables(self) -> list[InputTable]:
         """All of them."""
-        return [table for table in (self.items.table, self.interactions, self.users) if table is not None]
+        return [t for t in (self.items.table, self.interactions, self.users, self.blocks) if t is not None]
 
     @property
     def rows(self) -> int:
@@ -55,7 +56,7 @@ class Inputs:
 def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     """Bring the input tables into the workspace.
 
-    Writes item_rows and catalog, users and interactions where they may differ (each as a whole), and appends to
+    Writes item_rows and catalog, users, interactions and blocks where they may differ (each as a whole), and appends to
     quarantine. Raises InputContractError for a damaged file or a missing or retyped column.
     """
     settings = context.settings
@@ -114,6 +115,7 @@ def check_inputs(context: StageContext) -> Inputs:
     """Read every footer of the input tables; raises InputContractError naming file and column."""
     settings = context.settings
     items, interactions, users = settings.inputs.items, settings.inputs.interactions, settings.inputs.users
+    blocks = settings.inputs.blocks
     item_columns: dict[str, ColumnType] = dict.fromkeys(items.attributes, ANY)
     item_columns |= {items.title: ANY} if items.title else {}
     item_columns |= {items.cold_column: FLAG} if items.cold_column else {}
@@ -130,6 +132,7 @@ def check_inputs(context: StageContext) -> Inputs:
         check_source(lambda: context.spark, "items", items.path, item_columns, items.derived),
         preflight("interactions", interactions.path, event_columns),
         preflight("users", users.path, {users.id: ID, **dict.fromkeys(users.attributes, ANY)}) if users.path else None,
+        preflight("blocks", blocks.path, {blocks.user: ID, blocks.item: ID}) if blocks.path else None,
     )
 
 
@@ -143,6 +146,7 @@ def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
     """Return what decides each table: `scan` the meaning of an item row, the others their files and settings."""
     given, modalities = settings.inputs, {n: [m.kind, m.columns] for n, m in settings.modalities.items()}
     split = settings.split.model_dump(mode="json", exclude={"protocol"})
+    blocks = [inputs.blocks.fingerprint, given.blocks.model_dump(mode="json")] if inputs.blocks else None
     return {
         "code": str(CODE_VERSION),
         "scan": digest([str(inputs.items.table.root), given.items.model_dump(mode="json"), modalities]),
@@ -151,7 +155,7 @@ def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
             [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
         ),
         "users": digest([inputs.users.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]),
-    }
+    } | ({"blocks": digest(blocks)} if blocks else {})
 
 
 class _Night:
@@ -180,6 +184,7 @@ class _Night:
         moved = self._items()
         self._users()
         self._interactions(moved)
+        self._blocks(moved)
         head = self._heads["quarantine"]
         # Every reader finds a table of this name, be it empty.
         expected = sum(sum(ledger.quarantined.values()) for ledger in self.ledgers.values())
@@ -311,6 +316,21 @@ class _Night:
         if split.method == "random":
             good = random_split(good, split.valid_fraction, split.test_fraction, self.settings.seed)
         self._write_judged(judged, good, "interactions", "interaction", table.rows)
+
+    def _blocks(self, items_moved: bool) -> None:
+        """Write what single users are never to be recommended, where the input has it."""
+        table, columns = self.inputs.blocks, self.settings.inputs.blocks
+        if table is None:
+            return
+        settled = not items_moved and {"users", "interactions", "blocks"} <= self._same
+        if self._kept("blocks", table.rows, settled):
+            return
+        stored = lambda name: self.store.read(self.spark, name, self.writes[name])  # noqa: E731
+        users = stored("users").select("user_id").union(stored("interactions").select("user_id")).distinct()
+        items = stored("catalog").where("status = 'active'")
+        source = read_source(self.spark, Source(table, {}))
+        judged = self._stage(judged_blocks(source, items, users, user=columns.user, item=columns.item), "blocks")
+        self._write_judged(judged, judged.where("reason is null"), "blocks", "block", table.rows)
 
     def _kept(self, name: str, rows: int, same: bool) -> bool:
         """Keep last night's version of a table where it would be written the same."""

@@ -1,4 +1,4 @@
-"""Interactions and users as they are judged: mapped to our columns, and refused for a named reason."""
+"""Interactions, users and blocks as they are judged: mapped to our columns, and refused for a named reason."""
 
 from __future__ import annotations
 
@@ -63,3 +63,25 @@ def judged_users(source: DataFrame, user: str, attributes: Sequence[str]) -> Dat
         F.col(ROW).alias("row"),
     )
     return with_refusal(rows, "user_id", "reason")
+
+
+def judged_blocks(source: DataFrame, items: DataFrame, users: DataFrame, *, user: str, item: str) -> DataFrame:
+    """Return user_id, item_id, file, row and `reason` (null: accepted) of every row.
+
+    `items` and `users` hold the known ids, each once.
+    """
+    rows = source.select(
+        F.col(user).cast("string").alias("user_id"),
+        F.col(item).cast("string").alias("item_id"),
+        F.col(FILE).alias("file"),
+        F.col(ROW).alias("row"),
+    )
+    rows = rows.join(items.select("item_id", F.lit(True).alias("has_item")), "item_id", "left")
+    rows = rows.join(users.select("user_id", F.lit(True).alias("has_user")), "user_id", "left")
+    blank = (F.trim("user_id") == "") | (F.trim("item_id") == "")
+    reason = (
+        F.when(F.coalesce(blank, F.lit(True)), "null_id")
+        .when(F.col("has_item").isNull(), "unknown_item")
+        .when(F.col("has_user").isNull(), "unknown_user")
+    )
+    return rows.withColumn("reason", reason).drop("has_item", "has_user")

@@ -54,6 +54,8 @@ INTERACTIONS = pa.schema(
     ]
 )
 
+BLOCKS = pa.schema([("user_id", pa.string()), ("item_id", pa.string())])  # never to be recommended to that user
+
 FEATURES = pa.schema(
     [
         ("content_hash", pa.string()),
@@ -115,6 +117,7 @@ SCHEMAS = {
     "catalog": CATALOG,
     "users": USERS,
     "interactions": INTERACTIONS,
+    "blocks": BLOCKS,
     "item_index": ITEM_INDEX,
     "user_index": USER_INDEX,
     "recommendations": RECOMMENDATIONS,

@@ -13,22 +13,26 @@ from pyspark.sql import functions as F
 
 from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UNKNOWN
+from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
-from crossweave.stages.score.workers import Task, score_partition
+from crossweave.scoring.rules import ItemRules
+from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
+from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
 from crossweave.tables.files import digest
+from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import spark_schema
-from crossweave.tables.scored_users import UserTables, user_rows
+from crossweave.tables.scored_users import UserTables, check_segments, user_rows
 from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import all_items
 
 STAGE = "score"
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 
 def score_users(context: StageContext, record: StageRecord) -> None:
@@ -50,11 +54,14 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
     model_folder = context.workspace / "models" / trained.details["folder"]
     store = TableStore(context.workspace / "tables")
+    rules = _rules(context, store, reads, as_trained=reads["catalog"] == tensors.reads["catalog"])
     _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
+    if rules is not None:
+        rules.save(model_folder / RULES)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
     count = users.count()
-    task = Task(fingerprint, model_folder, manifest.folder, context.date, settings.score)
-    scored = users.select("user_id", "history", "seen", "user_index", "attributes").mapInArrow(
+    task = Task(fingerprint, model_folder, manifest.folder, context.date, settings.score, rules is not None)
+    scored = users.select(*USER_COLUMNS).mapInArrow(
         lambda batches: score_partition(task, batches), spark_schema("recommendations")
     )
     head = store.snapshot("recommendations")
@@ -62,8 +69,8 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     with task_progress(context.spark, progress, count):
         written = store.write(scored, "recommendations", "replace", base=head.version if head else None)
     progress.close(count)
-    per_user = store.read(context.spark, "recommendations", written.version).groupBy("user_id").count()
-    served, short = per_user.agg(
+    lists = store.read(context.spark, "recommendations", written.version)
+    served, short = lists.groupBy("user_id").count().agg(
         F.count("*"), F.coalesce(F.sum((F.col("count") < settings.score.top_k).cast("long")), F.lit(0))
     ).first() or (0, 0)
     record.ledgers = {"users": Ledger(rows_in=count, rows_out=served, skipped=count - served)}
@@ -74,6 +81,10 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         "users_without_candidates": count - served,
         "users_without_history": users.where(F.size("history") == 0).count(),
     }
+    if rules is not None:
+        index = store.read(context.spark, "item_index", reads["item_index"])
+        record.metrics |= count_rules(rules, np.load(model_folder / CANDIDATES)) | blocked_pairs(users)
+        record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
     record.note = f"{written.rows:,} recommendations"
     users.unpersist()
     receipts.publish(
@@ -92,7 +103,8 @@ def is_current(context: StageContext) -> bool:
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
     ingest, tensors, trained = (Receipts(context.workspace).required(n) for n in ("ingest", "tensors", "train"))
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
+    tables = ("catalog", "interactions", "users", "blocks")
+    reads = {name: ingest.writes[name] for name in tables if name in ingest.writes or name != "blocks"}
     reads |= {name: tensors.writes[name] for name in ("item_index", "user_index")}
     facts = {
         "code": CODE_VERSION,
@@ -102,6 +114,27 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
         "date": context.date.isoformat(),
     }
     return reads, digest(facts)
+
+
+def _rules(context: StageContext, store: TableStore, reads: dict[str, int], *, as_trained: bool) -> ItemRules | None:
+    """Return the rules of the settings; None where there are none and the catalog is the one that was trained on."""
+    settings, given = context.settings, catalog_rules(context.settings)
+    described = store.read(context.spark, "users", reads["users"])
+    check_segments(described, _segments(settings), _user_attributes(settings))
+    if as_trained and given == CatalogRules() and "blocks" not in reads:
+        return None
+    catalog, attributes = store.read(context.spark, "catalog", reads["catalog"]), settings.inputs.items.attributes
+    check_rules(catalog, given, attributes, context.date)
+    index = store.read(context.spark, "item_index", reads["item_index"])
+    return item_rules(ruled_items(catalog, index, given, attributes, context.date), given, settings)
+
+
+def _segments(settings: Settings) -> dict[str, str]:
+    return {name: rule.users for name, rule in settings.score.rules.segments.items()}
+
+
+def _user_attributes(settings: Settings) -> list[str]:
+    return settings.inputs.users.attributes if settings.inputs.users.path else []
 
 
 def _write_item_vectors(
@@ -119,7 +152,7 @@ def _write_item_vectors(
     if targets.query_SD is not None:
         _save(folder / "query.npy", targets.query_SD.numpy())
     _save(folder / "history.npy", made.history_SD.numpy())
-    _save(folder / "candidate.npy", items.candidate_N)
+    _save(folder / CANDIDATES, items.candidate_N)
     index = store.read(context.spark, "item_index", index_version).orderBy("item_index").toPandas()
     table = pa.table({"item_id": pa.array(index["item_id"], pa.string())})
     temporary = folder / ".item_ids.arrow.new"
@@ -151,15 +184,15 @@ def _users(
         # Withheld items are the candidates: what the users did with them is neither known nor masked.
         events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
     rows = user_rows(
-        UserTables(events, everybody, described, None),
+        UserTables(events, everybody, described, read("blocks") if "blocks" in reads else None),
         read("item_index"),
         read("user_index"),
         history=settings.score.history_splits,
         seen=settings.score.seen_splits,
         vocabulary=vocabulary,
-        segments={},
-        attributes=settings.inputs.users.attributes,
+        segments=_segments(settings),
+        attributes=_user_attributes(settings),
         unknown=UNKNOWN,
     )
     tasks = max(spark.sparkContext.defaultParallelism, 1)
-    return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("user_id")
+    return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("segments", "user_id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pyspark import TaskContext
+from torch import Tensor
 
 from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
@@ -21,13 +23,18 @@ from crossweave.alignment.user_parts import UserBatch
 from crossweave.config import ScoreSettings
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
+from crossweave.scoring.caps import capped
 from crossweave.scoring.nearest import NONE, nearest_in_history
-from crossweave.scoring.reasons import BEHAVIOUR, SIMILAR_ITEMS, Reasons, credit
-from crossweave.scoring.topk import PAD, Kernel, TopK
+from crossweave.scoring.reasons import BEHAVIOUR, FRESHNESS, SIMILAR_ITEMS, Reasons, credit
+from crossweave.scoring.rules import ItemRules
+from crossweave.scoring.topk import PAD, TopK, top_k
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS
 from crossweave.training.item_tower import gather_items
 
+USER_COLUMNS = ("user_id", "history", "seen", "user_index", "attributes", "segments", "blocked")
+RULES, CANDIDATES = "rules.npz", "candidate.npy"
+"""Files of a model's folder that the stage writes for its tasks."""
 REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
 
 
@@ -40,6 +47,16 @@ class Task:
     tensors: Path
     date: datetime.date
     settings: ScoreSettings
+    with_rules: bool
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some users of one set of segments, read for the kernel."""
+
+    rows: pa.RecordBatch
+    histories: Histories
+    users: Users
 
 
 class _Scorer:
@@ -54,8 +71,12 @@ class _Scorer:
         self.targets = Targets(item_NE, bias_N, query_ND)
         self.center_E = torch.from_numpy(np.array(load(task.model / "center.npy")))
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
-        allowed_N = torch.from_numpy(np.array(load(task.model / "candidate.npy")))
-        self.kernel = Kernel(item_NE, bias_N, allowed_N=allowed_N, block_items=task.settings.block_items)
+        self.candidate_N = np.array(load(task.model / CANDIDATES))
+        self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
+        self.allowed: dict[int, Tensor] = {}  # segments -> what their users may have
+        boost_N = self.rules.boost_N if self.rules is not None else None
+        self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
+        self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
         with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
             self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
         manifest = load_manifest(task.tensors)
@@ -64,18 +85,15 @@ class _Scorer:
 
     @torch.inference_mode()
     def score(self, rows: pa.RecordBatch, date: datetime.date) -> pa.RecordBatch:
-        """Return recommendations, best first for each of the users in turn; `rows` are those of `_users`."""
-        flat = Histories.from_lists(_lists(rows.column("history")))
-        codes = rows.column("attributes").flatten().to_numpy(zero_copy_only=False)
-        codes_UA = codes.reshape(rows.num_rows, self.attributes)
-        who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
-        users = read_users(self.model, self.history_ND, flat, who)
-        best = self.kernel.best(
-            users.vector_BE,
-            self.settings.top_k,
-            masked=_lists(rows.column("seen")),
-            addition=together(beyond_product(self.model, users, self.targets), self.blend.additions(flat)),
-        )
+        """Return recommendations, best first for each of the users in turn; `rows` are of one set of segments."""
+        whole = self._read(rows)
+
+        def rank(chosen: np.ndarray, depth: int) -> TopK:
+            some = whole if len(chosen) == rows.num_rows else self._read(rows.take(pa.array(chosen)))
+            return self._top(some, depth)
+
+        caps, k = self.rules.caps if self.rules is not None else (), self.settings.top_k
+        best = capped(rank, rows.num_rows, len(self.candidate_N), k, caps) if caps else self._top(whole, k)
         row, place = np.nonzero(best.items_UK != PAD)
         item_R = best.items_UK[row, place]
         columns = [
@@ -84,10 +102,39 @@ class _Scorer:
             pa.array((place + 1).astype(np.int32)),
             self.item_ids.take(pa.array(item_R)),
             pa.array(best.scores_UK[row, place]),
-            self._reasons(users, best, row, place),
-            self._because(flat, item_R, row, place),
+            self._reasons(whole.users, best, row, place),
+            self._because(whole.histories, item_R, row, place),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
+
+    def _read(self, rows: pa.RecordBatch) -> _Part:
+        histories = Histories.from_lists(_lists(rows.column("history")))
+        codes = rows.column("attributes").flatten().to_numpy(zero_copy_only=False)
+        codes_UA = codes.reshape(rows.num_rows, self.attributes)
+        who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
+        return _Part(rows, histories, read_users(self.model, self.history_ND, histories, who))
+
+    def _top(self, part: _Part, k: int) -> TopK:
+        """Return the best items that the users may have and have not seen."""
+        both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
+        return top_k(
+            part.users.vector_BE,
+            self.targets.item_SE,
+            self.bias_N,
+            k,
+            allowed_N=self._allowed(part.rows.column("segments")[0].as_py()),
+            masked=[np.concatenate(lists) for lists in both],
+            block_items=self.settings.block_items,
+            addition=together(
+                beyond_product(self.model, part.users, self.targets), self.blend.additions(part.histories)
+            ),
+        )
+
+    def _allowed(self, segments: int) -> Tensor:
+        if segments not in self.allowed:
+            ruled_N = self.candidate_N if self.rules is None else self.candidate_N & self.rules.allowed(segments)
+            self.allowed[segments] = torch.from_numpy(ruled_N)
+        return self.allowed[segments]
 
     def _reasons(self, users: Users, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
@@ -110,11 +157,15 @@ class _Scorer:
                 has_SP.append(batch.known_S.numpy()[:, None])
             has_RP = np.concatenate(has_SP, axis=1)[position]  # a player that is not there has no share to name
             players = reasons.players
+            boost_R = np.zeros(len(item_R), np.float32)
+            if self.boost_N is not None:
+                boost_R = self.boost_N.numpy()[item_R]
+                players, shares_RP, has_RP = credit(FRESHNESS, boost_R, boost_R > 0, players, shares_RP, has_RP)
             if self.blend.members:
                 # A blend is a sum, so its Shapley share is all that the collaborative models added.
                 pairs_1R = self.targets.take(torch.from_numpy(item_R)[None])
                 neural_R = self.model.pair_scores(some, who_R, pairs_1R)[0]
-                added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy()
+                added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy() - boost_R
                 known_R = batch.known_S.numpy()[position]
                 for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):
                     players, shares_RP, has_RP = credit(name, added_R, has_R, players, shares_RP, has_RP)
@@ -154,9 +205,17 @@ def score_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[p
         if task.key not in _SCORERS:
             _SCORERS.clear()
             _SCORERS[task.key] = _Scorer(task)
-        for start in range(0, batch.num_rows, task.settings.block_users):
-            part = batch.slice(start, task.settings.block_users)
+        for part in _parts(batch, task.settings.block_users):
             yield _SCORERS[task.key].score(part, task.date)
+
+
+def _parts(batch: pa.RecordBatch, most: int) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into parts of at most `most` rows, each of one set of segments."""
+    segments = batch.column("segments").to_numpy()
+    starts = np.flatnonzero(np.diff(segments, prepend=segments[:1] - 1)).tolist()
+    for start, stop in itertools.pairwise([*starts, batch.num_rows]):
+        for first in range(start, stop, most):
+            yield batch.slice(first, min(most, stop - first))
 
 
 def _lists(column: pa.ListArray) -> list[np.ndarray]:

@@ -1,0 +1,114 @@
+"""Rules over the catalog's columns, computed a night: what each of them says of each item."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.errors import SettingsError
+from crossweave.tables.expressions import check_condition
+
+OWN_COLUMNS = ("item_id", "title", "cold", "first_seen", "last_seen")
+REMOVED = "removed"
+"""The rule that nobody sets: an item that left the catalog since the model was trained."""
+
+
+@dataclass(frozen=True)
+class CatalogRules:
+    """Rules as values: SQL conditions, and columns with values."""
+
+    available: str | None = None
+    allow: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    block: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)  # name -> condition on items
+    at_most: Sequence[str] = ()  # columns
+    time: str | None = None  # column of freshness
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rules that hide items from everybody, in the order of their bits."""
+        given = ("available",) if self.available else ()
+        return (REMOVED, *given, *(f"allow.{c}" for c in self.allow), *(f"block.{c}" for c in self.block))
+
+
+def check_rules(catalog: DataFrame, rules: CatalogRules, attributes: Sequence[str], date: datetime.date) -> None:
+    """Raise SettingsError naming the rule where a condition cannot be computed or a column is not there."""
+    columns = _in_columns(catalog, attributes, date)
+    sample = catalog.sparkSession.createDataFrame([], columns.schema)
+    if rules.available:
+        check_condition(sample, rules.available, "score.rules.available")
+    for name, condition in rules.segments.items():
+        check_condition(sample, condition, f"score.rules.segments.{name}.items")
+    named = [(f"allow.{c}", c) for c in rules.allow] + [(f"block.{c}", c) for c in rules.block]
+    named += [(f"at_most.{c}", c) for c in rules.at_most] + ([("freshness.column", rules.time)] if rules.time else [])
+    for rule, column in named:
+        if column not in columns.columns:
+            raise SettingsError(
+                f"score.rules.{rule} names a column that the catalog lacks; it has {', '.join(columns.columns)}",
+                "add the column to inputs.items.attributes",
+            )
+
+
+def ruled_items(
+    catalog: DataFrame, item_index: DataFrame, rules: CatalogRules, attributes: Sequence[str], date: datetime.date
+) -> DataFrame:
+    """Return one row an indexed item.
+
+    item_index; hidden (bit r: the r-th of `rules.names` hides the item); open (array of booleans: users of the segment
+    may have it); categories (array of arrays of strings: its values in the columns of at_most); age (days until `date`,
+    null where unknown). A condition that is null does not hold; an item without a value is not among the allowed.
+    """
+    rows = item_index.join(_in_columns(catalog, attributes, date).join(_status(catalog), "item_id"), "item_id", "left")
+    hides: list[Column] = [F.coalesce(F.col("_status") != "active", F.lit(True))]
+    if rules.available:
+        hides.append(~_holds(rules.available))
+    hides += [~_has(column, values) for column, values in rules.allow.items()]
+    hides += [_has(column, values) for column, values in rules.block.items()]
+    bits = [F.when(hide, F.lit(1 << place)).otherwise(0) for place, hide in enumerate(hides)]
+    age = F.lit(None).cast("double")
+    if rules.time:
+        age = (F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(_time(rules.time))) / 86_400.0
+    return rows.select(
+        "item_index",
+        sum(bits, F.lit(0)).alias("hidden"),
+        F.array(*[_holds(condition) for condition in rules.segments.values()]).cast("array<boolean>").alias("open"),
+        F.array(*[_values(c) for c in rules.at_most]).cast("array<array<string>>").alias("categories"),
+        age.alias("age"),
+    )
+
+
+def _in_columns(catalog: DataFrame, attributes: Sequence[str], date: datetime.date) -> DataFrame:
+    """Return the catalog with each attribute as a column of strings, and the run's date."""
+    own = {name: F.col(name) for name in OWN_COLUMNS} | {"run_date": F.lit(date)}
+    kept = {name: F.try_element_at("attributes", F.lit(name)) for name in attributes if name != "item_id"}
+    return catalog.select(*[column.alias(name) for name, column in (own | kept).items()])
+
+
+def _status(catalog: DataFrame) -> DataFrame:
+    return catalog.select("item_id", F.col("status").alias("_status"))
+
+
+def _holds(condition: str) -> Column:
+    return F.coalesce(F.expr(condition), F.lit(False))
+
+
+def _values(column: str) -> Column:
+    """Return the values of a column as array<string>: those of a list, the value itself, or none."""
+    text = F.col(f"`{column}`").cast("string")
+    listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))  # the catalog keeps lists as JSON
+    return F.array_distinct(F.array_compact(F.coalesce(listed, F.array(text))))
+
+
+def _has(column: str, values: Sequence[str]) -> Column:
+    return F.arrays_overlap(_values(column), F.array(*[F.lit(value) for value in values]).cast("array<string>"))
+
+
+def _time(column: str) -> Column:
+    """Read a time: integer seconds since 1970, or whatever Spark takes for a timestamp."""
+    text = F.col(f"`{column}`").cast("string")
+    seconds = F.when(text.rlike(r"^-?\d{5,}$"), F.timestamp_seconds(F.expr(f"try_cast(`{column}` as bigint)")))
+    return F.coalesce(seconds, F.expr(f"try_cast(cast(`{column}` as string) as timestamp)"))

@@ -1,0 +1,169 @@
+"""Rules over the catalog, from the settings to the lists, against a naive walk down the full ranking."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import Chain, Night, stage
+
+from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.score import score_users
+
+SCORE = [("score", score_users)]
+TWO_STAGES = [("ingest", ingest_catalog), *SCORE]
+EVERYTHING = 60  # items of the tiny shop: the full ranking
+
+
+@pytest.fixture(scope="module")
+def full(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A copy of the night, scored down to the last item without any rule."""
+    chain = Chain(tmp_path_factory.mktemp("full") / "ws", night.chain.root)
+    shutil.copytree(night.chain.workspace, chain.workspace, symlinks=True)
+    assert chain.run(SCORE, score__top_k=EVERYTHING, score__reasons=0)["exit_code"] == 0
+    return chain
+
+
+@pytest.fixture
+def copy(full: Chain, tmp_path: Path) -> Chain:
+    """A workspace of the test's own."""
+    shutil.copytree(full.workspace, tmp_path / "ws", symlinks=True)
+    return Chain(tmp_path / "ws", full.root)
+
+
+def lists(chain: Chain) -> dict[str, list[tuple[str, float]]]:
+    found = defaultdict(list)
+    for row in sorted(chain.table("recommendations"), key=lambda row: row["rank"]):
+        found[row["user_id"]].append((row["item_id"], row["score"]))
+    return found
+
+
+def attributes(chain: Chain) -> dict[str, dict[str, str]]:
+    return {row["item_id"]: dict(row["attributes"]) for row in chain.table("catalog")}
+
+
+def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full: Chain, copy: Chain, tmp_path: Path):
+    rankings, items = lists(full), attributes(full)
+    countries = {r["user_id"]: r["country"] for r in pq.read_table(full.root / "users.parquet").to_pylist()}
+    country = Counter(countries.values()).most_common(1)[0][0]
+    blocked = {user: {ranking[0][0], ranking[3][0]} for user, ranking in list(rankings.items())[:7]}
+    pairs = [(user, int(item)) for user, own in blocked.items() for item in own]
+    pairs += [("nobody", 1), ("u0001", 2**40), (None, 1)]
+    users, ids = zip(*pairs, strict=True)
+    table = pa.table({"customer": pa.array(users, pa.string()), "sku": pa.array(ids, pa.int64())})
+    pq.write_table(table, tmp_path / "blocks.parquet")
+    result = copy.run(
+        TWO_STAGES,
+        inputs__blocks={"path": str(tmp_path / "blocks.parquet"), "user": "customer", "item": "sku"},
+        score__reasons=0,
+        score__rules={
+            "available": "cast(price as double) < 75 and released <= run_date",
+            "block": {"category": ["record"]},
+            "segments": {"locals": {"users": f"country = '{country}'", "items": "category != 'mug'"}},
+            "at_most": {"category": 3},
+        },
+    )
+    assert result["exit_code"] == 0, result["error"]
+
+    def naive(user: str) -> list[str]:
+        taken: Counter[str] = Counter()
+        chosen = []
+        for item, _ in rankings[user]:
+            known = items[item]
+            if float(known.get("price", "nan")) < 75 and known.get("released", "9") <= "2026-01-02":
+                category = known["category"]
+                local = countries.get(user) == country and category == "mug"
+                if category != "record" and not local and item not in blocked.get(user, ()) and taken[category] < 3:
+                    taken[category] += 1
+                    chosen.append(item)
+        return chosen[:20]
+
+    got = {user: [item for item, _ in row] for user, row in lists(copy).items()}
+    assert got == {user: wanted for user in rankings if (wanted := naive(user))}
+    assert stage(result, "ingest")["quarantined"].items() >= {"unknown_user": 1}.items()
+    refused = [r for r in copy.table("quarantine") if r["entity"] == "block"]
+    assert Counter(r["reason"] for r in refused) == {"unknown_user": 1, "unknown_item": 1, "null_id": 1}
+    metrics = result["metrics"]
+    assert metrics["ingest.blocks.rows_in"] == metrics["ingest.blocks.rows_out"] + 3 == len(pairs)
+    assert metrics["score.rules.blocks.pairs"] == len(pairs) - 3
+    assert metrics["score.rules.block.category.items"] == sum(a["category"] == "record" for a in items.values())
+    assert metrics["score.rules.segments.locals.items"] == sum(a["category"] == "mug" for a in items.values())
+    short = {user for user, row in got.items() if len(row) < 20}
+    assert metrics["score.users_short_list"] == len(short) > 0
+    assert metrics["score.rules.at_most.category.users_short"] == len(short)
+    assert metrics["score.rules.segments.locals.users_short"] == sum(countries.get(user) == country for user in short)
+    assert metrics["score.rules.blocks.users_short"] == len(short & blocked.keys())
+
+
+def test_an_allowed_list_hides_items_without_a_value_and_a_user_with_nothing_left_is_counted(copy: Chain):
+    result = copy.run(
+        SCORE, score__reasons=0, score__rules={"allow": {"category": ["lamp"]}, "block": {"cold": [True]}}
+    )
+    items = {row["item_id"]: row for row in copy.table("catalog")}
+    found = {item for row in lists(copy).values() for item, _ in row}
+    lamps = {i for i, row in items.items() if dict(row["attributes"]).get("category") == "lamp" and not row["cold"]}
+    assert found == lamps
+    metrics = result["metrics"]
+    assert metrics["score.users.rows_out"] + metrics["score.users_without_candidates"] == metrics["score.users.rows_in"]
+    assert metrics["score.rules.allow.category.users_short"] == metrics["score.users.rows_in"]
+    assert metrics["score.rules.block.cold.items"] == sum(row["cold"] for row in items.values())
+
+
+def test_freshness_is_added_to_the_score_and_named_as_a_share(full: Chain, copy: Chain):
+    rankings, items = lists(full), attributes(full)
+    rule = {"freshness": {"column": "released", "half_life_days": 40.0, "weight": 2.0}}
+    assert copy.run(SCORE, score__rules=rule)["exit_code"] == 0
+    night = datetime.date(2026, 1, 2)
+    boost = {}
+    for item, known in items.items():
+        age = (night - datetime.date.fromisoformat(known["released"])).days if "released" in known else None
+        boost[item] = 0.0 if age is None else 2.0 * 2 ** (-max(age, 0) / 40.0)
+    assert len(set(boost.values())) > 10
+    got = lists(copy)
+    for user, ranking in rankings.items():
+        wanted = sorted(((score + boost[item], item) for item, score in ranking), reverse=True)[:20]
+        assert [score for _, score in got[user]] == pytest.approx([score for score, _ in wanted], abs=1e-4)
+    for row in copy.table("recommendations"):
+        if row["rank"] <= 10:
+            share = dict(row["reasons"]).get("freshness", 0.0)
+            assert share == pytest.approx(boost[row["item_id"]], abs=1e-4)
+
+
+def test_an_item_that_left_the_catalog_after_the_training_is_not_recommended(full: Chain, copy: Chain, tmp_path: Path):
+    root = tmp_path / "shop"
+    shutil.copytree(full.root, root)
+    gone = next(iter(lists(full).values()))[0][0]
+    items = pq.read_table(root / "items.parquet")
+    keep = pa.array([str(item) != gone for item in items.column("item_id").to_pylist()])
+    pq.write_table(items.filter(keep), root / "items.parquet")
+    copy.root = root
+    result = copy.run(TWO_STAGES, score__reasons=0)
+    assert result["exit_code"] == 0, result["error"]
+    assert gone not in {item for row in lists(copy).values() for item, _ in row}
+    assert result["metrics"]["score.rules.removed.items"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ({"available": "price >"}, "score.rules.available is no expression"),
+        ({"available": "stock > 0"}, "score.rules.available is no expression"),
+        ({"available": "price"}, "score.rules.available should be true or false, it is string"),
+        ({"available": "released < current_date()"}, "score.rules.available is another value each time"),
+        ({"available": "max(price) > 1"}, "score.rules.available"),
+        ({"allow": {"brand": ["x"]}}, "score.rules.allow.brand names a column that the catalog lacks"),
+        ({"at_most": {"brand": 2}}, "score.rules.at_most.brand names a column"),
+        ({"freshness": {"column": "made", "weight": 1.0}}, "score.rules.freshness.column names a column"),
+        ({"segments": {"kids": {"users": "age > 3", "items": "true"}}}, "score.rules.segments.kids.users is no expr"),
+        ({"segments": {"kids": {"users": "true", "items": "age > 3"}}}, "score.rules.segments.kids.items is no expr"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused_by_its_name(night: Night, rules, named: str):
+    result = night.chain.run(SCORE, score__rules=rules)
+    assert (result["exit_code"], result["error"]["type"]) == (2, "SettingsError")
+    assert result["error"]["message"].startswith(named)
