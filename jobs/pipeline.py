@@ -8,7 +8,7 @@ from crossweave.stages.embed import build_encoders, embed_items
 from crossweave.stages.evaluate import check_evaluation, evaluate
 from crossweave.stages.export import check_export, export
 from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import score_users
+from crossweave.stages.score import check_scoring, score_users
 from crossweave.stages.tensors import build_tensors
 from crossweave.stages.train import check_model, train_alignment
 
@@ -33,6 +33,7 @@ def check(settings: Settings) -> None:
     """Refuse settings that a late stage could not use before the first one starts."""
     build_encoders(settings)
     check_model(settings)
+    check_scoring(settings)
     check_evaluation(settings)
     if settings.export.path:
         check_export(settings)

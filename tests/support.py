@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,11 @@ class Chain:
         words = [word for file in files for word in ("--conf", str(file))]
         words += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         return [*words, "--date", date]
+
+    def copy(self, folder: Path) -> Chain:
+        """Return a copy of the workspace in a new folder, over the same input."""
+        shutil.copytree(self.workspace, folder, symlinks=True)
+        return Chain(folder, self.root)
 
     def run(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> dict[str, Any]:
         """Run stages in this process and return run_result.json; the exit code must be the file's."""

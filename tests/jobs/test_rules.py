@@ -23,8 +23,7 @@ EVERYTHING = 60  # items of the tiny shop: the full ranking
 @pytest.fixture(scope="module")
 def full(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """A copy of the night, scored down to the last item without any rule."""
-    chain = Chain(tmp_path_factory.mktemp("full") / "ws", night.chain.root)
-    shutil.copytree(night.chain.workspace, chain.workspace, symlinks=True)
+    chain = night.chain.copy(tmp_path_factory.mktemp("full") / "ws")
     assert chain.run(SCORE, score__top_k=EVERYTHING, score__reasons=0)["exit_code"] == 0
     return chain
 
@@ -32,8 +31,7 @@ def full(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Chain:
 @pytest.fixture
 def copy(full: Chain, tmp_path: Path) -> Chain:
     """A workspace of the test's own."""
-    shutil.copytree(full.workspace, tmp_path / "ws", symlinks=True)
-    return Chain(tmp_path / "ws", full.root)
+    return full.copy(tmp_path / "ws")
 
 
 def lists(chain: Chain) -> dict[str, list[tuple[str, float]]]:

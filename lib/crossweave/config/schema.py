@@ -345,6 +345,13 @@ class RuleSettings(Section):
         return self
 
 
+class ExploreSettings(Section):
+    """Places for cold items."""
+
+    share: Fraction
+    first_rank: Positive
+
+
 class ScoreSettings(Section):
     """Top-K for every user."""
 
@@ -356,6 +363,15 @@ class ScoreSettings(Section):
     reasons: Annotated[int, Field(ge=0)]
     reason_items: Annotated[int, Field(ge=0)]
     rules: RuleSettings
+    rerank: dict[str, dict[str, Any] | None] | None
+    rerank_pool: Positive
+    explore: ExploreSettings
+
+    @model_validator(mode="after")
+    def _has_ranks_to_explore(self) -> ScoreSettings:
+        if self.explore.first_rank > self.top_k:
+            raise ValueError(f"explore.first_rank {self.explore.first_rank} must not exceed top_k {self.top_k}")
+        return self
 
 
 class EvaluateSettings(Section):

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossweave.evaluation.intervals import bootstrap_means
-from crossweave.evaluation.metrics import Relevance, coverage, gini, novelty, ranking_metrics
+from crossweave.evaluation.metrics import PAD, Relevance, coverage, gini, hit_matrix, novelty, ranking_metrics
 from crossweave.evaluation.report_content import OVERALL_SLICE, MetricRow, SliceRow
 from crossweave.evaluation.slices import HISTORY_BUCKETS, average_by_label, history_length_bucket, item_slice_metrics
 
 WARM, COLD = "warm", "cold"
+REORDERING = "re-ranking and exploration"
+"""The family of slices that compares the lists by score with those served."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class Judged:
     popularity_N: NDArray[np.float64]  # training interactions of each item
     candidates_N: NDArray[np.bool_]  # items that may be recommended
     missing_N: NDArray[np.int64]  # modalities that each item lacks
+    before_UK: NDArray[np.int64] | None = None  # the lists before re-ranking and exploration, where there is either
+    explored_UK: NDArray[np.bool_] | None = None  # places that an item has by exploration
 
 
 def judge(data: Judged, ks: Sequence[int], *, seed: int, resamples: int) -> tuple[list[MetricRow], list[SliceRow]]:
@@ -71,4 +75,39 @@ def _slices(data: Judged, values: dict[str, NDArray[np.float64]], ks: Sequence[i
     for family, labels_N, order in families:
         for part in item_slice_metrics(data.recommended_UK, data.relevance, labels_N, ks, order=order):
             rows += [SliceRow(family, m.slice, m.metric, m.value, m.users) for m in part.means()]
+    if data.before_UK is not None:
+        rows += _reordering(data, data.before_UK, values, ks)
+    if data.explored_UK is not None and data.explored_UK.any():
+        rows += _places(data, data.explored_UK, ks)
+    return rows
+
+
+def _reordering(
+    data: Judged, before_UK: NDArray[np.int64], values: dict[str, NDArray[np.float64]], ks: Sequence[int]
+) -> list[SliceRow]:
+    """What re-ranking and exploration cost and gain: the same figures of the lists by score and of those served."""
+    candidates = int(data.candidates_N.sum())
+    rows = []
+    for part, lists_UK, own in (
+        ("before", before_UK, ranking_metrics(before_UK, data.relevance, ks)),
+        ("after", data.recommended_UK, values),
+    ):
+        means = {name: float(value_U.mean()) for name, value_U in own.items()}
+        for k in ks:
+            means[f"coverage@{k}"] = coverage(lists_UK, candidates, k)
+            means[f"novelty@{k}"] = novelty(lists_UK, data.popularity_N, k)
+        rows += [SliceRow(REORDERING, part, name, mean, data.relevance.users) for name, mean in means.items()]
+    return rows
+
+
+def _places(data: Judged, explored_UK: NDArray[np.bool_], ks: Sequence[int]) -> list[SliceRow]:
+    """How often an explored place, and one by score, holds something relevant."""
+    hits_UK, filled_UK = hit_matrix(data.recommended_UK, data.relevance), data.recommended_UK != PAD
+    rows = []
+    for part, chosen_UK in (("explored", explored_UK), ("by score", filled_UK & ~explored_UK)):
+        for k in ks:
+            places = int(chosen_UK[:, :k].sum())
+            if places:
+                hits = int((hits_UK & chosen_UK)[:, :k].sum())
+                rows.append(SliceRow("places by exploration", part, f"precision@{k}", hits / places, places))
     return rows

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from crossweave import __version__
 from crossweave.config import Settings, settings_yaml
 from crossweave.errors import InputContractError, SettingsError
-from crossweave.evaluation.judge import Judged, judge
+from crossweave.evaluation.judge import REORDERING, Judged, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import (
@@ -83,6 +83,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": work.store_metrics(metrics, slices, fingerprint)}
     record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
+    record.metrics |= {f"before.{s.metric}": s.value for s in slices if (s.family, s.slice) == (REORDERING, "before")}
     record.metrics |= {f"popularity.{row.metric}@{row.k}": row.baseline or 0.0 for row in metrics}
     curves = read_json(context.workspace / "models" / trained.details["folder"] / "model.json")["curves"]
     path = context.folder / "report.html"
@@ -153,8 +154,10 @@ class _Evaluation:
         by_user = self.events.groupBy("user_id").agg(
             pick(relevant).alias("relevant"), pick(seen).alias("seen"), F.count_if(trained).alias("history")
         )
-        lists = self._lists()
-        everybody = by_user.join(lists, "user_id", "full_outer")
+        everybody = by_user.join(self._lists("recommendations"), "user_id", "full_outer")
+        if "lists_before" in self.reads:
+            before = self._lists("lists_before").withColumnRenamed("recommended", "before")
+            everybody = everybody.join(before.drop("explored"), "user_id", "left")
         self.users_in = everybody.count()
         judged = everybody.where(F.size("relevant") > 0).orderBy("user_id").toPandas()
         if judged.empty:
@@ -177,15 +180,20 @@ class _Evaluation:
             popularity_N=popularity_N,
             candidates_N=candidates_N,
             missing_N=modalities - self.items["has"].map(len).to_numpy(np.int64),
+            before_UK=_padded(judged["before"], width) if "before" in judged else None,
+            explored_UK=_padded(judged["explored"], width) == 1,
         )
         evaluate = self.settings.evaluate
         return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
 
-    def _lists(self) -> DataFrame:
-        recommendations = self.store.read(self.spark, "recommendations", self.reads["recommendations"])
-        ranked = recommendations.join(self.index, "item_id").groupBy("user_id")
-        return ranked.agg(F.sort_array(F.collect_list(F.struct("rank", "item_index"))).alias("_")).select(
-            "user_id", F.col("_.item_index").alias("recommended")
+    def _lists(self, table: str) -> DataFrame:
+        """Return user_id, recommended (item indices, best first) and explored (1 where a place is), by user."""
+        rows = self.store.read(self.spark, table, self.reads[table])
+        explored = F.coalesce("explored", F.lit(False)) if "explored" in rows.columns else F.lit(False)
+        place = F.struct("rank", "item_index", explored.cast("int").alias("explored"))
+        ranked = rows.join(self.index, "item_id").groupBy("user_id").agg(F.sort_array(F.collect_list(place)).alias("_"))
+        return ranked.select(
+            "user_id", F.col("_.item_index").alias("recommended"), F.col("_.explored").alias("explored")
         )
 
     def store_metrics(self, metrics: list[MetricRow], slices: list[SliceRow], fingerprint: str) -> int:
@@ -340,7 +348,7 @@ def _stage_row(record: StageRecord) -> StageRow:
 
 
 def _padded(lists: pd.Series, width: int) -> np.ndarray:
-    """Return lists as int64 [U, width]; a missing list is empty."""
+    """Return lists as int64 [U, width], PAD behind their end; a missing list is empty."""
     padded = np.full((len(lists), width), PAD, np.int64)
     for row, items in enumerate(lists):
         if items is not None:

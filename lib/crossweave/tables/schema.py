@@ -80,6 +80,18 @@ RECOMMENDATIONS = pa.schema(
         ("score", pa.float32()),
         ("reasons", pa.map_(pa.string(), pa.float32())),  # modality -> Shapley share of the score; empty below the cut
         ("because", pa.list_(PAST_ITEM)),  # nearest items of the history, nearest first; empty below the cut
+        ("rank_before", pa.int32()),  # the rank before re-ranking and exploration; null: below the cut, or nothing does
+        ("explored", pa.bool_()),  # a cold item that has its place by score.explore, not by its score
+    ]
+)
+
+LISTS_BEFORE = pa.schema(
+    [
+        ("run_date", pa.date32()),
+        ("user_id", pa.string()),
+        ("rank", pa.int32()),
+        ("item_id", pa.string()),
+        ("score", pa.float32()),
     ]
 )
 
@@ -121,6 +133,7 @@ SCHEMAS = {
     "item_index": ITEM_INDEX,
     "user_index": USER_INDEX,
     "recommendations": RECOMMENDATIONS,
+    "lists_before": LISTS_BEFORE,
     "quarantine": QUARANTINE,
     "metrics": METRICS,
 }

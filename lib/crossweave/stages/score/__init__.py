@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
+from crossweave.scoring.reranks import build_reranks
 from crossweave.scoring.rules import ItemRules
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
@@ -32,7 +34,12 @@ from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import all_items
 
 STAGE = "score"
-CODE_VERSION = 5
+CODE_VERSION = 6
+
+
+def check_scoring(settings: Settings) -> None:
+    """Raise SettingsError for a re-rank step that does not exist or has other settings."""
+    build_reranks(settings.score.rerank or {})
 
 
 def score_users(context: StageContext, record: StageRecord) -> None:
@@ -41,6 +48,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     Writes the table recommendations as a whole. A user who has seen everything gets no row and is counted.
     """
     settings = context.settings
+    check_scoring(settings)
     receipts = Receipts(context.workspace)
     tensors, trained = receipts.required("tensors"), receipts.required("train")
     reads, fingerprint = _inputs(context)
@@ -60,21 +68,22 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         rules.save(model_folder / RULES)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
     count = users.count()
-    task = Task(fingerprint, model_folder, manifest.folder, context.date, settings.score, rules is not None)
+    task = Task(
+        fingerprint, model_folder, manifest.folder, context.date, settings.score, settings.seed, rules is not None
+    )
     scored = users.select(*USER_COLUMNS).mapInArrow(
         lambda batches: score_partition(task, batches), spark_schema("recommendations")
     )
-    head = store.snapshot("recommendations")
     progress = context.progress("score", count, "users")
     with task_progress(context.spark, progress, count):
-        written = store.write(scored, "recommendations", "replace", base=head.version if head else None)
+        record.writes = _write_lists(context, store, scored)
     progress.close(count)
+    written = store.required("recommendations", record.writes["recommendations"])
     lists = store.read(context.spark, "recommendations", written.version)
     served, short = lists.groupBy("user_id").count().agg(
         F.count("*"), F.coalesce(F.sum((F.col("count") < settings.score.top_k).cast("long")), F.lit(0))
     ).first() or (0, 0)
     record.ledgers = {"users": Ledger(rows_in=count, rows_out=served, skipped=count - served)}
-    record.writes = {"recommendations": written.version}
     record.metrics = {
         "recommendations": written.rows,
         "users_short_list": short,
@@ -111,9 +120,27 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
         "model": trained.fingerprint,
         "reads": reads,
         "settings": context.settings.score.model_dump(mode="json"),
+        "seed": context.settings.seed,
         "date": context.date.isoformat(),
     }
     return reads, digest(facts)
+
+
+def _write_lists(context: StageContext, store: TableStore, scored: DataFrame) -> dict[str, int]:
+    """Write the table recommendations and, where something re-orders the lists, lists_before."""
+    settings = context.settings.score
+    tables, writes = {"recommendations": scored}, {}
+    staging = context.workspace / "staging" / context.run_id / "lists"
+    if settings.rerank or settings.explore.share:
+        scored.write.parquet(str(staging))
+        both = context.spark.read.schema(scored.schema).parquet(str(staging))
+        before = both.where("rank_before is not null").withColumn("rank", F.col("rank_before"))
+        tables = {"recommendations": both.where("rank is not null"), "lists_before": before}
+    for name, frame in tables.items():
+        head = store.snapshot(name)
+        writes[name] = store.write(frame, name, "replace", base=head.version if head else None).version
+    shutil.rmtree(staging, ignore_errors=True)
+    return writes
 
 
 def _rules(context: StageContext, store: TableStore, reads: dict[str, int], *, as_trained: bool) -> ItemRules | None:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pyspark import TaskContext
-from torch import Tensor
 
 from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
@@ -23,9 +22,12 @@ from crossweave.alignment.user_parts import UserBatch
 from crossweave.config import ScoreSettings
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
-from crossweave.scoring.caps import capped
+from crossweave.scoring.caps import Rank, capped
+from crossweave.scoring.explore import Exploration, explore
 from crossweave.scoring.nearest import NONE, nearest_in_history
 from crossweave.scoring.reasons import BEHAVIOUR, FRESHNESS, SIMILAR_ITEMS, Reasons, credit
+from crossweave.scoring.reranks import build_reranks
+from crossweave.scoring.reranks.base import NOWHERE, ItemFacts, places_in, reranked
 from crossweave.scoring.rules import ItemRules
 from crossweave.scoring.topk import PAD, TopK, top_k
 from crossweave.scoring.users import beyond_product, read_users
@@ -47,6 +49,7 @@ class Task:
     tensors: Path
     date: datetime.date
     settings: ScoreSettings
+    seed: int
     with_rules: bool
 
 
@@ -57,6 +60,43 @@ class _Part:
     rows: pa.RecordBatch
     histories: Histories
     users: Users
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """R rows of lists, user after user."""
+
+    user_R: np.ndarray  # int64, places in the part
+    item_R: np.ndarray  # int64
+    score_R: np.ndarray  # float32
+    place_R: np.ndarray  # int64 from 0 in the list; NOWHERE: it fell out
+    before_R: np.ndarray  # the same before anything re-ordered the list; NOWHERE: it was not there, or nothing does
+    explored_R: np.ndarray  # bool
+
+    @classmethod
+    def of(cls, after: TopK, before: TopK | None = None, explored_UK: np.ndarray | None = None) -> _Chosen:
+        """Lay lists end to end; what was in a list before and is no longer there follows behind."""
+        user_R, place_R = np.nonzero(after.items_UK != PAD)
+        item_R, score_R = after.items_UK[user_R, place_R], after.scores_UK[user_R, place_R]
+        if before is None or explored_UK is None:
+            nowhere_R = np.full(len(user_R), NOWHERE)
+            return cls(user_R, item_R, score_R, place_R, nowhere_R, np.zeros(len(user_R), bool))
+        before_R = places_in(before.items_UK, user_R, item_R)
+        old_user_R, old_place_R = np.nonzero(before.items_UK != PAD)
+        fell_R = places_in(after.items_UK, old_user_R, before.items_UK[old_user_R, old_place_R]) == NOWHERE
+        old_user_R, old_place_R = old_user_R[fell_R], old_place_R[fell_R]
+        return cls(
+            np.concatenate([user_R, old_user_R]),
+            np.concatenate([item_R, before.items_UK[old_user_R, old_place_R]]),
+            np.concatenate([score_R, before.scores_UK[old_user_R, old_place_R]]),
+            np.concatenate([place_R, np.full(len(old_user_R), NOWHERE)]),
+            np.concatenate([before_R, old_place_R]),
+            np.concatenate([explored_UK[user_R, place_R], np.zeros(len(old_user_R), bool)]),
+        )
+
+    def first(self, ranks: int) -> np.ndarray:
+        """Say which rows are of the first ranks, bool [R]."""
+        return (self.place_R != NOWHERE) & (self.place_R < ranks)
 
 
 class _Scorer:
@@ -73,7 +113,7 @@ class _Scorer:
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
         self.candidate_N = np.array(load(task.model / CANDIDATES))
         self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
-        self.allowed: dict[int, Tensor] = {}  # segments -> what their users may have
+        self.allowed: dict[int, np.ndarray] = {}  # segments -> what their users may have
         boost_N = self.rules.boost_N if self.rules is not None else None
         self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
         self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
@@ -82,30 +122,66 @@ class _Scorer:
         manifest = load_manifest(task.tensors)
         assert manifest is not None
         self.items, self.attributes = open_items(manifest), len(manifest.attributes)
+        self.steps = build_reranks(task.settings.rerank or {})
+        self.facts = ItemFacts(item_NE, self.center_E, self.items.popularity_N)
+        self.cold_N = self.items.popularity_N == 0
+        self.exploration = Exploration(task.settings.explore.share, task.settings.explore.first_rank, task.seed)
+        self.reorders = bool(self.steps) or task.settings.explore.share > 0
 
     @torch.inference_mode()
     def score(self, rows: pa.RecordBatch, date: datetime.date) -> pa.RecordBatch:
-        """Return recommendations, best first for each of the users in turn; `rows` are of one set of segments."""
+        """Return recommendations, best first for each of the users in turn; `rows` are of one set of segments.
+
+        Where something re-orders the lists, also what fell out of them: rows with a rank before, but none now.
+        """
         whole = self._read(rows)
+        chosen = self._choose(whole)
+        known = {
+            "run_date": pa.array(np.full(len(chosen.user_R), np.datetime64(date, "D")), pa.date32()),
+            "user_id": rows.column("user_id").take(pa.array(chosen.user_R)),
+            "rank": _ranks(chosen.place_R),
+            "item_id": self.item_ids.take(pa.array(chosen.item_R)),
+            "score": pa.array(chosen.score_R),
+            "reasons": self._reasons(whole.users, chosen),
+            "because": self._because(whole.histories, chosen),
+            "rank_before": _ranks(chosen.before_R),
+            "explored": pa.array(chosen.explored_R),
+        }
+        return pa.RecordBatch.from_arrays([known[name] for name in RECOMMENDATIONS.names], schema=RECOMMENDATIONS)
+
+    def _choose(self, whole: _Part) -> _Chosen:
+        """Make the lists: by score, at most n of a category, then re-ranked and with places for cold items."""
+        caps, k, users = self.rules.caps if self.rules is not None else (), self.settings.top_k, whole.rows.num_rows
+
+        def ranker(candidate_N: np.ndarray) -> Rank:
+            def rank(chosen: np.ndarray, depth: int) -> TopK:
+                some = whole if len(chosen) == users else self._read(whole.rows.take(pa.array(chosen)))
+                return self._top(some, depth, candidate_N)
+
+            return rank
+
+        def fill(rank: Rank) -> TopK:
+            return capped(rank, users, len(self.candidate_N), k, caps) if caps else rank(np.arange(users), k)
+
+        by_score = ranker(self.candidate_N)
+        before = fill(by_score)
+        if not self.reorders:
+            return _Chosen.of(before)
+        after = fill(self._reranked(by_score)) if self.steps else before
+        explored_UK = np.zeros(after.items_UK.shape, bool)
+        if self.exploration.share:
+            ids, cold = whole.rows.column("user_id").to_pylist(), ranker(self.candidate_N & self.cold_N)
+            after, explored_UK = explore(after, ids, self.cold_N, cold, self.exploration, caps)
+        return _Chosen.of(after, before, explored_UK)
+
+    def _reranked(self, by_score: Rank) -> Rank:
+        size = self.settings.rerank_pool
 
         def rank(chosen: np.ndarray, depth: int) -> TopK:
-            some = whole if len(chosen) == rows.num_rows else self._read(rows.take(pa.array(chosen)))
-            return self._top(some, depth)
+            deep = reranked(by_score(chosen, max(depth, size)), self.steps, self.facts, size)
+            return TopK(deep.items_UK[:, :depth], deep.scores_UK[:, :depth])
 
-        caps, k = self.rules.caps if self.rules is not None else (), self.settings.top_k
-        best = capped(rank, rows.num_rows, len(self.candidate_N), k, caps) if caps else self._top(whole, k)
-        row, place = np.nonzero(best.items_UK != PAD)
-        item_R = best.items_UK[row, place]
-        columns = [
-            pa.array(np.full(len(row), np.datetime64(date, "D")), pa.date32()),
-            rows.column("user_id").take(pa.array(row)),
-            pa.array((place + 1).astype(np.int32)),
-            self.item_ids.take(pa.array(item_R)),
-            pa.array(best.scores_UK[row, place]),
-            self._reasons(whole.users, best, row, place),
-            self._because(whole.histories, item_R, row, place),
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=RECOMMENDATIONS)
+        return rank
 
     def _read(self, rows: pa.RecordBatch) -> _Part:
         histories = Histories.from_lists(_lists(rows.column("history")))
@@ -114,15 +190,15 @@ class _Scorer:
         who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
         return _Part(rows, histories, read_users(self.model, self.history_ND, histories, who))
 
-    def _top(self, part: _Part, k: int) -> TopK:
-        """Return the best items that the users may have and have not seen."""
+    def _top(self, part: _Part, k: int, candidate_N: np.ndarray) -> TopK:
+        """Return the best candidates that the users may have and have not seen."""
         both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
         return top_k(
             part.users.vector_BE,
             self.targets.item_SE,
             self.bias_N,
             k,
-            allowed_N=self._allowed(part.rows.column("segments")[0].as_py()),
+            allowed_N=torch.from_numpy(self._allowed(part.rows.column("segments")[0].as_py()) & candidate_N),
             masked=[np.concatenate(lists) for lists in both],
             block_items=self.settings.block_items,
             addition=together(
@@ -130,27 +206,27 @@ class _Scorer:
             ),
         )
 
-    def _allowed(self, segments: int) -> Tensor:
+    def _allowed(self, segments: int) -> np.ndarray:
         if segments not in self.allowed:
-            ruled_N = self.candidate_N if self.rules is None else self.candidate_N & self.rules.allowed(segments)
-            self.allowed[segments] = torch.from_numpy(ruled_N)
+            everything_N = np.ones(len(self.candidate_N), bool)
+            self.allowed[segments] = self.rules.allowed(segments) if self.rules is not None else everything_N
         return self.allowed[segments]
 
-    def _reasons(self, users: Users, best: TopK, row: np.ndarray, place: np.ndarray) -> pa.MapArray:
+    def _reasons(self, users: Users, listed: _Chosen) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
-        explained = place < self.settings.reasons
-        counts = np.zeros(len(row), np.int32)
+        explained = listed.first(self.settings.reasons)
+        counts = np.zeros(len(explained), np.int32)
         names: list[np.ndarray] = []
         values: list[np.ndarray] = []
         for start in range(0, len(users), REASON_USERS):
-            chosen = np.flatnonzero(explained & (row >= start) & (row < start + REASON_USERS))
+            chosen = np.flatnonzero(explained & (listed.user_R >= start) & (listed.user_R < start + REASON_USERS))
             if not len(chosen):
                 continue
-            item_R = best.items_UK[row[chosen], place[chosen]]
+            item_R = listed.item_R[chosen]
             wanted, position = np.unique(item_R, return_inverse=True)
             batch = gather_items(self.items, wanted)
             reasons = Reasons(self.model, batch)
-            some, who_R = users.part(start, start + REASON_USERS), torch.from_numpy(row[chosen] - start)
+            some, who_R = users.part(start, start + REASON_USERS), torch.from_numpy(listed.user_R[chosen] - start)
             shares_RP = reasons.shares(some, who_R, torch.from_numpy(position))
             has_SP = [batch.present_SM.numpy()]
             if BEHAVIOUR in reasons.players:
@@ -165,7 +241,7 @@ class _Scorer:
                 # A blend is a sum, so its Shapley share is all that the collaborative models added.
                 pairs_1R = self.targets.take(torch.from_numpy(item_R)[None])
                 neural_R = self.model.pair_scores(some, who_R, pairs_1R)[0]
-                added_R = best.scores_UK[row[chosen], place[chosen]] - neural_R.numpy() - boost_R
+                added_R = listed.score_R[chosen] - neural_R.numpy() - boost_R
                 known_R = batch.known_S.numpy()[position]
                 for name, has_R in ((BEHAVIOUR, known_R), (SIMILAR_ITEMS, ~known_R)):
                     players, shares_RP, has_RP = credit(name, added_R, has_R, players, shares_RP, has_RP)
@@ -178,13 +254,15 @@ class _Scorer:
             pa.array(offsets), keys, pa.array(np.concatenate(values) if values else [], pa.float32())
         )
 
-    def _because(self, histories: Histories, item_R: np.ndarray, row: np.ndarray, place: np.ndarray) -> pa.ListArray:
+    def _because(self, histories: Histories, listed: _Chosen) -> pa.ListArray:
         """Name the nearest items of the user's history at the first ranks; the list of the others stays empty."""
-        near_RC = np.full((len(row), self.settings.reason_items), NONE, np.int64)
+        count = self.settings.reason_items
+        near_RC = np.full((len(listed.item_R), count), NONE, np.int64)
         cosine_RC = np.zeros(near_RC.shape, np.float32)
-        chosen = np.flatnonzero(place < self.settings.reasons)
+        chosen = np.flatnonzero(listed.first(self.settings.reasons))
+        user_R, item_R = listed.user_R[chosen], listed.item_R[chosen]
         near_RC[chosen], cosine_RC[chosen] = nearest_in_history(
-            self.targets.item_SE, self.center_E, histories, row[chosen], item_R[chosen], self.settings.reason_items
+            self.targets.item_SE, self.center_E, histories, user_R, item_R, count
         )
         found_RC = near_RC != NONE
         offsets = np.concatenate([[0], np.cumsum(found_RC.sum(1))]).astype(np.int32)
@@ -207,6 +285,11 @@ def score_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[p
             _SCORERS[task.key] = _Scorer(task)
         for part in _parts(batch, task.settings.block_users):
             yield _SCORERS[task.key].score(part, task.date)
+
+
+def _ranks(place_R: np.ndarray) -> pa.Array:
+    """Return ranks from 1, null for NOWHERE."""
+    return pa.array((place_R + 1).astype(np.int32), mask=place_R == NOWHERE)
 
 
 def _parts(batch: pa.RecordBatch, most: int) -> Iterator[pa.RecordBatch]:
