@@ -51,7 +51,7 @@ def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full:
     country = Counter(countries.values()).most_common(1)[0][0]
     blocked = {user: {ranking[0][0], ranking[3][0]} for user, ranking in list(rankings.items())[:7]}
     pairs = [(user, int(item)) for user, own in blocked.items() for item in own]
-    pairs += [("nobody", 1), ("u0001", 2**40), (None, 1)]
+    pairs += [("nobody", 1000), ("u0001", 2**40), (None, 1000)]
     users, ids = zip(*pairs, strict=True)
     table = pa.table({"customer": pa.array(users, pa.string()), "sku": pa.array(ids, pa.int64())})
     pq.write_table(table, tmp_path / "blocks.parquet")
@@ -83,7 +83,7 @@ def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full:
 
     got = {user: [item for item, _ in row] for user, row in lists(copy).items()}
     assert got == {user: wanted for user in rankings if (wanted := naive(user))}
-    assert stage(result, "ingest")["quarantined"].items() >= {"unknown_user": 1}.items()
+    assert stage(result, "ingest")["quarantined"]["unknown_user"] == 1
     refused = [r for r in copy.table("quarantine") if r["entity"] == "block"]
     assert Counter(r["reason"] for r in refused) == {"unknown_user": 1, "unknown_item": 1, "null_id": 1}
     metrics = result["metrics"]
@@ -114,13 +114,13 @@ def test_an_allowed_list_hides_items_without_a_value_and_a_user_with_nothing_lef
 
 def test_freshness_is_added_to_the_score_and_named_as_a_share(full: Chain, copy: Chain):
     rankings, items = lists(full), attributes(full)
-    rule = {"freshness": {"column": "released", "half_life_days": 40.0, "weight": 2.0}}
+    rule = {"freshness": {"column": "released", "half_life_days": 2000.0, "weight": 2.0}}
     assert copy.run(SCORE, score__rules=rule)["exit_code"] == 0
     night = datetime.date(2026, 1, 2)
     boost = {}
     for item, known in items.items():
-        age = (night - datetime.date.fromisoformat(known["released"])).days if "released" in known else None
-        boost[item] = 0.0 if age is None else 2.0 * 2 ** (-max(age, 0) / 40.0)
+        age = (night - datetime.date(int(known["released"]), 1, 1)).days if "released" in known else None
+        boost[item] = 0.0 if age is None else 2.0 * 2 ** (-max(age, 0) / 2000.0)
     assert len(set(boost.values())) > 10
     got = lists(copy)
     for user, ranking in rankings.items():

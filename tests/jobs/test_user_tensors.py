@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.stats import spearmanr
 from support import Night
 
 from crossweave.alignment.histories import Histories
@@ -108,3 +109,19 @@ def test_a_user_of_the_users_table_alone_gets_the_list_that_their_attributes_say
         np.testing.assert_allclose(np.sort(scores_N)[::-1][: len(given)], given, rtol=1e-4, atol=1e-5)
     firsts = {tuple(attributes[user].values()): lists[user][0] for user in silent}
     assert len({score for _, score in firsts.values()}) == len(firsts)  # the attributes do say something
+
+
+def test_a_user_of_whom_nothing_is_known_gets_what_is_popular(night: Night, manifest: Manifest):
+    model = load_model(
+        night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
+    )
+    nobody = UserBatch.from_arrays(np.full(1, UNKNOWN), np.zeros((1, len(ATTRIBUTES)), np.int64))
+    items = open_items(manifest)
+    with torch.inference_mode():
+        made = all_items(model, items)
+        users = model.users(made.history_SD, Histories.from_lists([np.empty(0)]), nobody)
+        scores_N = model.scores(users, model.targets(made)).numpy()[0]
+    warm_N = items.popularity_N > 0
+    assert spearmanr(scores_N[warm_N], items.popularity_N[warm_N]).statistic > 0.8
+    best, popular = (set(np.argsort(-values_N, kind="stable")[:10]) for values_N in (scores_N, items.popularity_N))
+    assert len(best & popular) >= 6

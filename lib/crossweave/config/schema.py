@@ -366,6 +366,7 @@ class ScoreSettings(Section):
     rerank: dict[str, dict[str, Any] | None] | None
     rerank_pool: Positive
     explore: ExploreSettings
+    incremental: bool
 
     @model_validator(mode="after")
     def _has_ranks_to_explore(self) -> ScoreSettings:

@@ -38,6 +38,11 @@ class ItemRules:
         return allowed_N
 
     @property
+    def say_nothing(self) -> bool:
+        """Whether every user may have every item, and no score is changed."""
+        return not self.hidden_N.any() and bool(self.open_SN.all()) and not self.caps and self.boost_N is None
+
+    @property
     def fingerprint(self) -> str:
         """Of all that the rules say: equal ones allow and add the same."""
         found = hashlib.sha256(json.dumps([self.names, self.segments]).encode())

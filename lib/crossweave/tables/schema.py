@@ -85,6 +85,9 @@ RECOMMENDATIONS = pa.schema(
     ]
 )
 
+SCORED_USERS = pa.schema([("user_id", pa.string()), ("state", pa.string())])
+"""The users of an incremental night; `state` is sha-256 of all that decides a user's list beside what all share."""
+
 LISTS_BEFORE = pa.schema(
     [
         ("run_date", pa.date32()),
@@ -134,6 +137,7 @@ SCHEMAS = {
     "user_index": USER_INDEX,
     "recommendations": RECOMMENDATIONS,
     "lists_before": LISTS_BEFORE,
+    "scored_users": SCORED_USERS,
     "quarantine": QUARANTINE,
     "metrics": METRICS,
 }

@@ -69,6 +69,12 @@ def user_rows(
     return rows.withColumn("history", F.coalesce("history", nothing)).withColumn("seen", F.coalesce("seen", nothing))
 
 
+def user_states(rows: DataFrame) -> DataFrame:
+    """Return user_id and state of the rows of `user_rows`: equal states get equal lists from the same items."""
+    whole = F.struct(*[name for name in sorted(rows.columns) if name != "user_id"])
+    return rows.select("user_id", F.sha2(F.to_json(whole), 256).alias("state"))
+
+
 def check_segments(described: DataFrame, segments: Mapping[str, str], attributes: Sequence[str]) -> None:
     """Check the conditions of segments; raises SettingsError naming the rule."""
     if segments:

@@ -23,18 +23,19 @@ from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.scoring.reranks import build_reranks
 from crossweave.scoring.rules import ItemRules
+from crossweave.stages.score.changes import BASIS, STATES, basis_of, carried, unchanged_users
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
 from crossweave.tables.files import digest
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.receipts import Receipt, Receipts
-from crossweave.tables.schema import spark_schema
-from crossweave.tables.scored_users import UserTables, check_segments, user_rows
+from crossweave.tables.schema import spark_schema, table_schema
+from crossweave.tables.scored_users import UserTables, check_segments, user_rows, user_states
 from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import all_items
 
 STAGE = "score"
-CODE_VERSION = 6
+CODE_VERSION = 7
 
 
 def check_scoring(settings: Settings) -> None:
@@ -45,7 +46,8 @@ def check_scoring(settings: Settings) -> None:
 def score_users(context: StageContext, record: StageRecord) -> None:
     """Rank the candidates for every user of the users and interactions tables.
 
-    Writes the table recommendations as a whole. A user who has seen everything gets no row and is counted.
+    Writes the table recommendations as a whole. A user who has seen everything gets no row and is counted. With
+    score.incremental, the lists of users of whom nothing changed are carried over.
     """
     settings = context.settings
     check_scoring(settings)
@@ -68,16 +70,22 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         rules.save(model_folder / RULES)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
     count = users.count()
+    same: DataFrame | None = None
+    if settings.score.incremental:
+        basis = basis_of(_shared(context, reads, manifest), rules)
+        same = unchanged_users(context.spark, store, last, basis, user_states(users))
+    due = users if same is None else _spread(users.join(same, "user_id", "left_anti"))
+    due_count = count if same is None else due.count()
     task = Task(
         fingerprint, model_folder, manifest.folder, context.date, settings.score, settings.seed, rules is not None
     )
-    scored = users.select(*USER_COLUMNS).mapInArrow(
+    scored = due.select(*USER_COLUMNS).mapInArrow(
         lambda batches: score_partition(task, batches), spark_schema("recommendations")
     )
-    progress = context.progress("score", count, "users")
-    with task_progress(context.spark, progress, count):
-        record.writes = _write_lists(context, store, scored)
-    progress.close(count)
+    progress = context.progress("score", due_count, "users")
+    with task_progress(context.spark, progress, due_count):
+        record.writes = _write_lists(context, store, scored, last, same)
+    progress.close(due_count)
     written = store.required("recommendations", record.writes["recommendations"])
     lists = store.read(context.spark, "recommendations", written.version)
     served, short = lists.groupBy("user_id").count().agg(
@@ -95,12 +103,13 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         record.metrics |= count_rules(rules, np.load(model_folder / CANDIDATES)) | blocked_pairs(users)
         record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
     record.note = f"{written.rows:,} recommendations"
+    details = {"protocol": tensors.details["protocol"]}
+    if settings.score.incremental:
+        record.writes |= {STATES: _replace(store, user_states(users), STATES)}
+        record.metrics |= {"users_scored": due_count, "users_carried_over": count - due_count}
+        details[BASIS] = basis
     users.unpersist()
-    receipts.publish(
-        Receipt(
-            STAGE, fingerprint, context.run_id, reads, record.writes, count, {"protocol": tensors.details["protocol"]}
-        )
-    )
+    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, count, details))
 
 
 def is_current(context: StageContext) -> bool:
@@ -126,7 +135,21 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     return reads, digest(facts)
 
 
-def _write_lists(context: StageContext, store: TableStore, scored: DataFrame) -> dict[str, int]:
+def _shared(context: StageContext, reads: dict[str, int], manifest: Manifest) -> dict[str, object]:
+    """Return what decides every user's list, beside the rules."""
+    return {
+        "code": CODE_VERSION,
+        "model": Receipts(context.workspace).required("train").fingerprint,
+        "tensors": manifest.fingerprint,
+        "indices": [reads["item_index"], reads["user_index"]],
+        "settings": context.settings.score.model_dump(mode="json"),
+        "seed": context.settings.seed,
+    }
+
+
+def _write_lists(
+    context: StageContext, store: TableStore, scored: DataFrame, last: Receipt | None, same: DataFrame | None
+) -> dict[str, int]:
     """Write the table recommendations and, where something re-orders the lists, lists_before."""
     settings = context.settings.score
     tables, writes = {"recommendations": scored}, {}
@@ -137,10 +160,17 @@ def _write_lists(context: StageContext, store: TableStore, scored: DataFrame) ->
         before = both.where("rank_before is not null").withColumn("rank", F.col("rank_before"))
         tables = {"recommendations": both.where("rank is not null"), "lists_before": before}
     for name, frame in tables.items():
-        head = store.snapshot(name)
-        writes[name] = store.write(frame, name, "replace", base=head.version if head else None).version
+        new = frame.select(*table_schema(name).names)
+        if same is not None and last is not None:
+            new = new.unionByName(carried(context.spark, store, name, last, same, context.date))
+        writes[name] = _replace(store, new, name)
     shutil.rmtree(staging, ignore_errors=True)
     return writes
+
+
+def _replace(store: TableStore, frame: DataFrame, table: str) -> int:
+    head = store.snapshot(table)
+    return store.write(frame, table, "replace", base=head.version if head else None).version
 
 
 def _rules(context: StageContext, store: TableStore, reads: dict[str, int], *, as_trained: bool) -> ItemRules | None:
@@ -221,5 +251,9 @@ def _users(
         attributes=_user_attributes(settings),
         unknown=UNKNOWN,
     )
-    tasks = max(spark.sparkContext.defaultParallelism, 1)
-    return rows.repartition(4 * tasks, "user_id").sortWithinPartitions("segments", "user_id")
+    return _spread(rows)
+
+
+def _spread(users: DataFrame) -> DataFrame:
+    tasks = max(users.sparkSession.sparkContext.defaultParallelism, 1)
+    return users.repartition(4 * tasks, "user_id").sortWithinPartitions("segments", "user_id")

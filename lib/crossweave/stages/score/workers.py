@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pyspark import TaskContext
+from torch import Tensor
 
 from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
@@ -113,7 +114,7 @@ class _Scorer:
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
         self.candidate_N = np.array(load(task.model / CANDIDATES))
         self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
-        self.allowed: dict[int, np.ndarray] = {}  # segments -> what their users may have
+        self.allowed: dict[tuple[int, bool], Tensor] = {}
         boost_N = self.rules.boost_N if self.rules is not None else None
         self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
         self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
@@ -153,24 +154,24 @@ class _Scorer:
         """Make the lists: by score, at most n of a category, then re-ranked and with places for cold items."""
         caps, k, users = self.rules.caps if self.rules is not None else (), self.settings.top_k, whole.rows.num_rows
 
-        def ranker(candidate_N: np.ndarray) -> Rank:
+        def ranker(only_cold: bool) -> Rank:
             def rank(chosen: np.ndarray, depth: int) -> TopK:
                 some = whole if len(chosen) == users else self._read(whole.rows.take(pa.array(chosen)))
-                return self._top(some, depth, candidate_N)
+                return self._top(some, depth, only_cold)
 
             return rank
 
         def fill(rank: Rank) -> TopK:
             return capped(rank, users, len(self.candidate_N), k, caps) if caps else rank(np.arange(users), k)
 
-        by_score = ranker(self.candidate_N)
+        by_score = ranker(only_cold=False)
         before = fill(by_score)
         if not self.reorders:
             return _Chosen.of(before)
         after = fill(self._reranked(by_score)) if self.steps else before
         explored_UK = np.zeros(after.items_UK.shape, bool)
         if self.exploration.share:
-            ids, cold = whole.rows.column("user_id").to_pylist(), ranker(self.candidate_N & self.cold_N)
+            ids, cold = whole.rows.column("user_id").to_pylist(), ranker(only_cold=True)
             after, explored_UK = explore(after, ids, self.cold_N, cold, self.exploration, caps)
         return _Chosen.of(after, before, explored_UK)
 
@@ -190,7 +191,7 @@ class _Scorer:
         who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
         return _Part(rows, histories, read_users(self.model, self.history_ND, histories, who))
 
-    def _top(self, part: _Part, k: int, candidate_N: np.ndarray) -> TopK:
+    def _top(self, part: _Part, k: int, only_cold: bool) -> TopK:
         """Return the best candidates that the users may have and have not seen."""
         both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
         return top_k(
@@ -198,7 +199,7 @@ class _Scorer:
             self.targets.item_SE,
             self.bias_N,
             k,
-            allowed_N=torch.from_numpy(self._allowed(part.rows.column("segments")[0].as_py()) & candidate_N),
+            allowed_N=self._allowed(part.rows.column("segments")[0].as_py(), only_cold),
             masked=[np.concatenate(lists) for lists in both],
             block_items=self.settings.block_items,
             addition=together(
@@ -206,11 +207,14 @@ class _Scorer:
             ),
         )
 
-    def _allowed(self, segments: int) -> np.ndarray:
-        if segments not in self.allowed:
-            everything_N = np.ones(len(self.candidate_N), bool)
-            self.allowed[segments] = self.rules.allowed(segments) if self.rules is not None else everything_N
-        return self.allowed[segments]
+    def _allowed(self, segments: int, only_cold: bool) -> Tensor:
+        """Return the candidates that the rules leave to users of these segments."""
+        if (segments, only_cold) not in self.allowed:
+            allowed_N = self.candidate_N & self.cold_N if only_cold else self.candidate_N
+            if self.rules is not None:
+                allowed_N = allowed_N & self.rules.allowed(segments)
+            self.allowed[segments, only_cold] = torch.from_numpy(allowed_N)
+        return self.allowed[segments, only_cold]
 
     def _reasons(self, users: Users, listed: _Chosen) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
