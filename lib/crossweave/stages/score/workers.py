@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pyspark import TaskContext
-from torch import Tensor
 
 from crossweave.alignment.blend import load_blend, together
 from crossweave.alignment.histories import Histories
@@ -30,7 +29,7 @@ from crossweave.scoring.reasons import BEHAVIOUR, FRESHNESS, SIMILAR_ITEMS, Reas
 from crossweave.scoring.reranks import build_reranks
 from crossweave.scoring.reranks.base import NOWHERE, ItemFacts, places_in, reranked
 from crossweave.scoring.rules import ItemRules
-from crossweave.scoring.topk import PAD, TopK, top_k
+from crossweave.scoring.topk import PAD, Kernel, TopK
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS
 from crossweave.training.item_tower import gather_items
@@ -114,7 +113,7 @@ class _Scorer:
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
         self.candidate_N = np.array(load(task.model / CANDIDATES))
         self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
-        self.allowed: dict[tuple[int, bool], Tensor] = {}
+        self.kernels: dict[tuple[int, bool], Kernel] = {}
         boost_N = self.rules.boost_N if self.rules is not None else None
         self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
         self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
@@ -194,27 +193,28 @@ class _Scorer:
     def _top(self, part: _Part, k: int, only_cold: bool) -> TopK:
         """Return the best candidates that the users may have and have not seen."""
         both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
-        return top_k(
+        return self._kernel(part.rows.column("segments")[0].as_py(), only_cold).best(
             part.users.vector_BE,
-            self.targets.item_SE,
-            self.bias_N,
             k,
-            allowed_N=self._allowed(part.rows.column("segments")[0].as_py(), only_cold),
             masked=[np.concatenate(lists) for lists in both],
-            block_items=self.settings.block_items,
             addition=together(
                 beyond_product(self.model, part.users, self.targets), self.blend.additions(part.histories)
             ),
         )
 
-    def _allowed(self, segments: int, only_cold: bool) -> Tensor:
-        """Return the candidates that the rules leave to users of these segments."""
-        if (segments, only_cold) not in self.allowed:
+    def _kernel(self, segments: int, only_cold: bool) -> Kernel:
+        """Return the candidates that the rules leave to users of these segments, ready to be ranked."""
+        if (segments, only_cold) not in self.kernels:
             allowed_N = self.candidate_N & self.cold_N if only_cold else self.candidate_N
             if self.rules is not None:
                 allowed_N = allowed_N & self.rules.allowed(segments)
-            self.allowed[segments, only_cold] = torch.from_numpy(allowed_N)
-        return self.allowed[segments, only_cold]
+            self.kernels[segments, only_cold] = Kernel(
+                self.targets.item_SE,
+                self.bias_N,
+                allowed_N=torch.from_numpy(allowed_N),
+                block_items=self.settings.block_items,
+            )
+        return self.kernels[segments, only_cold]
 
     def _reasons(self, users: Users, listed: _Chosen) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
