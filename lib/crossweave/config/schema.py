@@ -386,8 +386,8 @@ class EvaluateSettings(Section):
 class ExportSettings(Section):
     """What leaves the workspace, and where to."""
 
-    what: Literal["recommendations"]
-    format: Literal["parquet"]
+    what: Literal["recommendations", "items", "users", "features", "model"]
+    format: Literal["parquet", "faiss", "mmrec", "safetensors", "onnx"]
     path: str | None
 
 

@@ -37,3 +37,17 @@ def from_arrow(column: pa.Array | pa.ChunkedArray, dim: int) -> np.ndarray:
     if fixed.type.byte_width != BYTES * dim:
         raise TableError(f"a vector has {fixed.type.byte_width} bytes instead of {BYTES * dim}")
     return np.frombuffer(fixed.buffers()[1], DTYPE, len(fixed) * dim, fixed.offset * BYTES * dim).reshape(-1, dim)
+
+
+def as_lists(vectors_BD: np.ndarray) -> pa.ListArray:
+    """Return vectors as lists of float32, the form that every reader of Parquet knows."""
+    count, dim = vectors_BD.shape
+    flat = pa.array(np.ascontiguousarray(vectors_BD, np.float32).ravel())
+    return pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * dim), flat)
+
+
+def lists_of(column: pa.ListArray) -> list[np.ndarray]:
+    """Return each list of whole numbers as int64, views of one buffer."""
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = column.offsets.to_numpy()
+    return np.split(flat, offsets[1:-1] - offsets[0]) if len(column) else []

@@ -48,7 +48,10 @@ def check(model: AlignmentModel, folder: Path) -> None:
         for mine, theirs in zip(ItemTower(model)(*given.values()), run(item_path, given), strict=True):
             np.testing.assert_allclose(theirs, mine.detach().numpy(), atol=2e-6)
     for length in (0, 1, 7):
-        given = user_inputs(model, length) | {"attributes": torch.tensor([2, 1]), "index": torch.tensor([min(length, 4) - 1])}
+        given = user_inputs(model, length) | {
+            "attributes": torch.tensor([2, 1]),
+            "index": torch.tensor([min(length, 4) - 1]),
+        }
         (theirs,) = run(user_path, given)
         np.testing.assert_allclose(theirs, UserTower(model)(*given.values()).detach().numpy(), atol=2e-6)
 
