@@ -20,6 +20,7 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         score      top-K for every user
         evaluate   metrics and the HTML report
         export     write recommendations for other systems
+        query      show what a user gets, what is near an item, what a sentence finds
         gc         remove data that nothing reads any more
         plan       say what a run would do, and change nothing
         doctor     check this machine and say how to mend each finding
@@ -181,7 +182,7 @@ PACK
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case "$verb" in
-  pipeline | evaluate | export | plan | doctor) file=$verb ;;
+  pipeline | evaluate | export | plan | doctor | query) file=$verb ;;
   ingest) file=ingest_catalog ;;
   embed) file=embed_items ;;
   tensors) file=build_tensors ;;
@@ -198,6 +199,6 @@ case "$verb" in
   setup) say "$VENV is ready" ;;
   test) cd "$ROOT" && PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest "$@" ;;
   pack) pack ;;
-  demo | doctor | gc) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  demo | doctor | gc | query) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) spark_submit "$file" "$@" ;;
 esac

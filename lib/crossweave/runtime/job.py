@@ -6,7 +6,7 @@ import argparse
 import datetime
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -50,16 +50,26 @@ def run_job(
 
 def parse(job: str, arguments: Sequence[str]) -> tuple[Settings, datetime.date]:
     """Read `--conf`, `--set` and `--date`; raises SettingsError on bad usage."""
+    return parse_with(job, arguments, {})[1:]
+
+
+def parse_with(
+    job: str, arguments: Sequence[str], words: Mapping[str, str]
+) -> tuple[dict[str, str | None], Settings, datetime.date]:
+    """Read a job's own words too (option -> what stands for its value); returns them without dashes first."""
     parser = _Parser(prog=f"submit.sh {job}", add_help=True)
     parser.add_argument("--conf", action="append", default=[], metavar="FILE", help="settings over conf/base.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs")
     parser.add_argument("--date", default=None, metavar="YYYY-MM-DD", help="the run's date; default: today, UTC")
+    for option, stands_for in words.items():
+        parser.add_argument(option, default=None, metavar=stands_for)
     given = parser.parse_args(list(arguments))
+    own = {option.lstrip("-"): getattr(given, option.lstrip("-")) for option in words}
     settings = load_settings(given.conf or [REPOSITORY_CONF / "local.yaml"], given.pairs)
     if given.date is None:
-        return settings, datetime.datetime.now(datetime.UTC).date()
+        return own, settings, datetime.datetime.now(datetime.UTC).date()
     try:
-        return settings, datetime.date.fromisoformat(given.date)
+        return own, settings, datetime.date.fromisoformat(given.date)
     except ValueError as error:
         raise SettingsError(f"--date expects YYYY-MM-DD, got {given.date!r}") from error
 

@@ -43,7 +43,7 @@ from crossweave.tables.contents import (
     vanished,
     with_state,
 )
-from crossweave.tables.encoder_states import EncoderState, EncoderStates
+from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN, FeatureWriter
 from crossweave.tables.files import digest
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
@@ -79,7 +79,7 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     last = receipts.latest(STAGE)
     record.reads = {"item_rows": ingest.writes["item_rows"]}
     states = EncoderStates(context.workspace)
-    known = [take_over(encoder, states.load(name, encoder.identity)) for name, encoder in encoders.items()]
+    known = [states.load(name, encoder.identity).hand_to(encoder) for name, encoder in encoders.items()]
     again = settings.embed.retry_failed or settings.embed.refit
     if all(known) and not again and last is not None and last.fingerprint == _fingerprint(context, ingest, encoders):
         record.nothing_to_do(last.rows, record.reads, "0 contents to encode, no model loaded")
@@ -129,15 +129,6 @@ def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Enc
     return digest({"item_rows": ingest.writes["item_rows"], "encoders": prints, "budget": budget})
 
 
-def take_over(encoder: Encoder, state: EncoderState) -> bool:
-    """Give an encoder what earlier nights found out for it; False where it still has to be found out."""
-    if state.learned is not None:
-        encoder.restore(state.learned)
-    if state.selftest is not None:
-        encoder.settle(state.selftest["precision"], state.selftest["backend"])
-    return not ((encoder.learns and state.learned is None) or (encoder.open_choices and state.selftest is None))
-
-
 def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
     """Say how many contents each modality would encode; `changed` counts what an ingest before it would bring.
 
@@ -149,7 +140,7 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
     wanted = dict.fromkeys(encoders, 0)
     if ingest is not None:
         # An encoder that is still to be fitted or tried has no vectors yet: all its contents are wanted.
-        ready = {n: e for n, e in encoders.items() if take_over(e, states.load(n, e.identity))}
+        ready = {n: e for n, e in encoders.items() if states.load(n, e.identity).hand_to(e)}
         night = _Night(context, ingest)
         wanted = {name: standing.wanted for name, standing in night.survey(ready).items()}
         night.close()
@@ -234,7 +225,7 @@ class _Modality:
                 verdict = self._run_on_workers(one, lambda b: _self_test(task, b), "verdict string")
                 state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
                 states.save(self.name, encoder.identity, state)
-        take_over(encoder, state)
+        state.hand_to(encoder)
 
     def run(self, standing: Standing) -> None:
         """Encode this modality's missing contents, commit them, then the failures."""

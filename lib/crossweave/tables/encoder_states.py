@@ -16,6 +16,14 @@ class EncoderState:
     learned: dict[str, Any] | None = None
     selftest: dict[str, Any] | None = None
 
+    def hand_to(self, encoder: Any) -> bool:
+        """Give an encoder what earlier nights found out for it; False where it still has to be found out."""
+        if self.learned is not None:
+            encoder.restore(self.learned)
+        if self.selftest is not None:
+            encoder.settle(self.selftest["precision"], self.selftest["backend"])
+        return not ((encoder.learns and self.learned is None) or (encoder.open_choices and self.selftest is None))
+
 
 class EncoderStates:
     """The folder `encoders` of a workspace: one JSON file a (modality, encoder identity)."""

@@ -1,0 +1,36 @@
+"""Prints a ranked table: what a user gets, what is near an item, what a sentence finds in the aligned space."""
+
+import sys
+
+from crossweave.errors import CrossweaveError, SettingsError
+from crossweave.runtime.job import parse_with, refuse
+from crossweave.stages.query import Query
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        words, settings, _ = parse_with(
+            "query",
+            arguments,
+            {"--user": "ID", "--item": "ID", "--text": "SENTENCE", "--modality": "NAME", "--top": "N"},
+        )
+        asked = [name for name in ("user", "item", "text") if words[name] is not None]
+        if len(asked) != 1:
+            raise SettingsError("query takes exactly one of --user ID, --item ID, --text SENTENCE")
+        most = words["top"] or "10"
+        if not most.isdigit() or most == "0":
+            raise SettingsError(f"--top expects a whole number above 0, got {most!r}")
+        query, value = Query(settings), str(words[asked[0]])
+        more = {"modality": words["modality"]} if asked == ["text"] else {}
+        answer = getattr(query, asked[0])(value, int(most), **more)
+    except CrossweaveError as error:
+        return refuse(error, print)
+    print(answer.title)
+    width = max((len(item) for _, item, *_ in answer.rows), default=2)
+    for rank, item, title, score, why in answer.rows:
+        print(f"{rank:>4}  {item:<{width}}  {score:8.4f}  {title}{f' · {why}' if why else ''}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
