@@ -5,12 +5,15 @@ Shapes: U evaluated users, K list places, N items.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossweave.evaluation.auc import limited_auc
+from crossweave.evaluation.beyond import intra_list_diversity, popularity_lift
 from crossweave.evaluation.intervals import bootstrap_means
 from crossweave.evaluation.metrics import PAD, Relevance, coverage, gini, hit_matrix, novelty, ranking_metrics
 from crossweave.evaluation.report_content import OVERALL_SLICE, MetricRow, SliceRow
@@ -28,7 +31,9 @@ class Judged:
     recommended_UK: NDArray[np.int64]  # item indices, best first, PAD where a list is short
     baseline_UK: NDArray[np.int64]  # the same users' lists by popularity
     relevance: Relevance
-    history_U: NDArray[np.int64]  # training items of each user
+    histories: Relevance  # training items of each user
+    candidates_U: NDArray[np.int64]  # items that could have been recommended to each user
+    vectors_ND: NDArray[np.float32]  # of the items, to tell how alike they are
     popularity_N: NDArray[np.float64]  # training interactions of each item
     candidates_N: NDArray[np.bool_]  # items that may be recommended
     missing_N: NDArray[np.int64]  # modalities that each item lacks
@@ -38,8 +43,7 @@ class Judged:
 
 def judge(data: Judged, ks: Sequence[int], *, seed: int, resamples: int) -> tuple[list[MetricRow], list[SliceRow]]:
     """Return the metric rows (all users) and the slice rows."""
-    values = ranking_metrics(data.recommended_UK, data.relevance, ks)
-    baseline = ranking_metrics(data.baseline_UK, data.relevance, ks)
+    values, baseline = (_per_user(data, lists_UK, ks) for lists_UK in (data.recommended_UK, data.baseline_UK))
     intervals = bootstrap_means(values, seed=seed, resamples=resamples)
     rows = []
     for name, interval in intervals.items():
@@ -49,6 +53,11 @@ def judge(data: Judged, ks: Sequence[int], *, seed: int, resamples: int) -> tupl
             MetricRow(metric, int(k), OVERALL_SLICE, interval.mean, interval.low, interval.high, interval.users, mean)
         )
     return rows + _list_metrics(data, ks), _slices(data, values, ks)
+
+
+def _per_user(data: Judged, lists_UK: NDArray[np.int64], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    areas = {f"auc@{k}": limited_auc(lists_UK, data.relevance, data.candidates_U, k) for k in ks}
+    return ranking_metrics(lists_UK, data.relevance, ks) | areas
 
 
 def _list_metrics(data: Judged, ks: Sequence[int]) -> list[MetricRow]:
@@ -61,13 +70,25 @@ def _list_metrics(data: Judged, ks: Sequence[int]) -> list[MetricRow]:
             rows.append(MetricRow(name, k, OVERALL_SLICE, ours, None, None, users, theirs))
         ours, theirs = (novelty(lists, data.popularity_N, k) for lists in (data.recommended_UK, data.baseline_UK))
         rows.append(MetricRow("novelty", k, OVERALL_SLICE, ours, None, None, users, theirs))
+        for name, per_list in (
+            ("diversity", functools.partial(intra_list_diversity, item_ND=data.vectors_ND, k=k)),
+            (
+                "popularity_lift",
+                functools.partial(popularity_lift, histories=data.histories, popularity_N=data.popularity_N, k=k),
+            ),
+        ):
+            ours_U, theirs_U = per_list(data.recommended_UK), per_list(data.baseline_UK)
+            has_U = np.isfinite(ours_U) & np.isfinite(theirs_U)
+            if has_U.any():
+                means = float(ours_U[has_U].mean()), float(theirs_U[has_U].mean())
+                rows.append(MetricRow(name, k, OVERALL_SLICE, means[0], None, None, int(has_U.sum()), means[1]))
     return rows
 
 
 def _slices(data: Judged, values: dict[str, NDArray[np.float64]], ks: Sequence[int]) -> list[SliceRow]:
     rows = [
         SliceRow("users by history length", mean.slice, mean.metric, mean.value, mean.users)
-        for mean in average_by_label(values, history_length_bucket(data.history_U), HISTORY_BUCKETS)
+        for mean in average_by_label(values, history_length_bucket(data.histories.counts()), HISTORY_BUCKETS)
     ]
     warmth_N = np.where(data.popularity_N > 0, WARM, COLD)
     lacks_N = np.where(data.missing_N == 0, "none missing", np.where(data.missing_N == 1, "one missing", "2+ missing"))

@@ -45,7 +45,7 @@ from crossweave.tables.source import check_source, read_source
 from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
-CODE_VERSION = 2
+CODE_VERSION = 3
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
 PROTOCOLS = {
@@ -78,14 +78,15 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     if last is not None and is_current(context):
         record.nothing_to_do(last.rows, record.reads, last.details["summary"])
         return
-    work = _Evaluation(context, record.reads, scored.details["protocol"])
+    model_folder = context.workspace / "models" / trained.details["folder"]
+    work = _Evaluation(context, record.reads, scored.details["protocol"], model_folder)
     metrics, slices = work.judge()
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": work.store_metrics(metrics, slices, fingerprint)}
     record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
     record.metrics |= {f"before.{s.metric}": s.value for s in slices if (s.family, s.slice) == (REORDERING, "before")}
     record.metrics |= {f"popularity.{row.metric}@{row.k}": row.baseline or 0.0 for row in metrics}
-    curves = read_json(context.workspace / "models" / trained.details["folder"] / "model.json")["curves"]
+    curves = read_json(model_folder / "model.json")["curves"]
     path = context.folder / "report.html"
     write_atomically(path, render_report(work.content(metrics, slices, curves)))
     shown = ", ".join(f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in work.headline(metrics))
@@ -119,9 +120,9 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
 class _Evaluation:
     """One evaluation: the tables it reads, the users it judges, the report it fills."""
 
-    def __init__(self, context: StageContext, reads: dict[str, int], protocol: str) -> None:
+    def __init__(self, context: StageContext, reads: dict[str, int], protocol: str, model_folder: Path) -> None:
         self.context, self.settings, self.protocol = context, context.settings, protocol
-        self.spark = context.spark
+        self.spark, self.model_folder = context.spark, model_folder
         self.store = TableStore(context.workspace / "tables")
         self.reads = reads
         self.index = self.store.read(self.spark, "item_index", reads["item_index"])
@@ -154,7 +155,7 @@ class _Evaluation:
             relevant, seen = F.col("split") == "test", F.col("split").isin(*self.settings.score.seen_splits)
         pick = lambda rule: F.sort_array(F.collect_set(F.when(rule, F.col("item_index"))))  # noqa: E731
         by_user = self.events.groupBy("user_id").agg(
-            pick(relevant).alias("relevant"), pick(seen).alias("seen"), F.count_if(trained).alias("history")
+            pick(relevant).alias("relevant"), pick(seen).alias("seen"), pick(trained).alias("history")
         )
         everybody = by_user.join(self._lists("recommendations"), "user_id", "full_outer")
         if "lists_before" in self.reads:
@@ -178,7 +179,9 @@ class _Evaluation:
             recommended_UK=_padded(judged["recommended"], width),
             baseline_UK=_by_popularity(popularity_N, candidates_N, judged["seen"], width),
             relevance=Relevance.from_lists(judged["relevant"]),
-            history_U=judged["history"].to_numpy(np.int64),
+            histories=Relevance.from_lists(judged["history"]),
+            candidates_U=_candidates(candidates_N, judged["seen"], judged["relevant"]),
+            vectors_ND=self._item_vectors(),
             popularity_N=popularity_N,
             candidates_N=candidates_N,
             missing_N=modalities - self.items["has"].map(len).to_numpy(np.int64),
@@ -187,6 +190,11 @@ class _Evaluation:
         )
         evaluate = self.settings.evaluate
         return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+
+    def _item_vectors(self) -> np.ndarray:
+        """Return what scoring multiplies users with, less the mean: what all items share makes none alike."""
+        vectors_ND = np.load(self.model_folder / "target.npy")
+        return np.asarray(vectors_ND - vectors_ND.mean(axis=0))
 
     def _lists(self, table: str) -> DataFrame:
         """Return user_id, recommended (item indices, best first) and explored (1 where a place is), by user."""
@@ -280,7 +288,8 @@ class _Evaluation:
         wanted = min(self.settings.evaluate.sample_users, len(self.users))
         if wanted == 0:
             return []
-        with_history = np.flatnonzero(self.data.history_U > 0)
+        lengths = self.data.histories.counts()
+        with_history = np.flatnonzero(lengths > 0)
         pool = with_history if len(with_history) >= wanted else np.arange(len(self.users))
         chosen = np.random.default_rng(self.settings.seed).choice(pool, wanted, replace=False)
         ids = [self.users[i] for i in chosen]
@@ -304,7 +313,7 @@ class _Evaluation:
             relevant = set(self.data.relevance.indices[start:stop].tolist())
             cards.append(
                 UserCard(
-                    f"User {number} · {int(self.data.history_U[row])} training items, {len(relevant)} held out",
+                    f"User {number} · {int(lengths[row])} training items, {len(relevant)} held out",
                     [HistoryItem(titles[i], pictures.get(i)) for i in shown[user]],
                     [
                         RecommendedItem(
@@ -356,6 +365,15 @@ def _padded(lists: pd.Series, width: int) -> np.ndarray:
         if items is not None:
             padded[row, : len(items)] = items
     return padded
+
+
+def _candidates(candidates_N: np.ndarray, seen: pd.Series, relevant: pd.Series) -> np.ndarray:
+    """Count what could have been listed for each user; what is relevant counts though it was seen too."""
+    hidden = [
+        np.setdiff1d(np.asarray(mine, np.int64), np.asarray(wanted, np.int64))
+        for mine, wanted in zip(seen, relevant, strict=True)
+    ]
+    return np.array([int(candidates_N.sum() - candidates_N[items].sum()) for items in hidden], np.int64)
 
 
 def _by_popularity(popularity_N: np.ndarray, candidates_N: np.ndarray, seen: pd.Series, k: int) -> np.ndarray:
