@@ -1,4 +1,4 @@
-"""Whether one set of lists is better than another on the same users, and whether a new model may be served.
+"""Whether one set of lists is better than another on the same users.
 
 Shapes: U users that both were judged on.
 """
@@ -46,16 +46,3 @@ def compare(
     """Compare per-user values of the same users in the same order by a paired bootstrap."""
     difference = paired_bootstrap_difference(ours_U, theirs_U, seed=seed, resamples=resamples, level=level)
     return Comparison(other, metric, float(np.asarray(ours_U).mean()), float(np.asarray(theirs_U).mean()), difference)
-
-
-def gate(comparisons: list[Comparison], tolerance: float) -> list[str]:
-    """Say why a new model should not be served, one sentence a comparison that it fails; none: it may be.
-
-    It fails where it is worse, beyond chance, by more than `tolerance` of the other's value.
-    """
-    return [
-        f"{c.metric} {c.ours:.4f} is worse than {c.theirs:.4f} of {c.other} "
-        f"(difference {c.difference.mean:+.4f}, {c.difference.low:+.4f} to {c.difference.high:+.4f})"
-        for c in comparisons
-        if c.verdict == WORSE and c.difference.mean < -tolerance * c.theirs
-    ]

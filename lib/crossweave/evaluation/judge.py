@@ -6,7 +6,7 @@ Shapes: U evaluated users, K list places, N items.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from crossweave.evaluation.auc import limited_auc
 from crossweave.evaluation.beyond import intra_list_diversity, popularity_lift
+from crossweave.evaluation.compare import compare
 from crossweave.evaluation.intervals import bootstrap_means
 from crossweave.evaluation.metrics import PAD, Relevance, coverage, gini, hit_matrix, novelty, ranking_metrics
-from crossweave.evaluation.report_content import OVERALL_SLICE, MetricRow, SliceRow
+from crossweave.evaluation.report_content import OVERALL_SLICE, ComparisonRow, MetricRow, SliceRow
 from crossweave.evaluation.slices import HISTORY_BUCKETS, average_by_label, history_length_bucket, item_slice_metrics
 
 WARM, COLD = "warm", "cold"
+COMPARED = ("ndcg", "recall")
 REORDERING = "re-ranking and exploration"
 """The family of slices that compares the lists by score with those served."""
 
@@ -53,6 +55,28 @@ def judge(data: Judged, ks: Sequence[int], *, seed: int, resamples: int) -> tupl
             MetricRow(metric, int(k), OVERALL_SLICE, interval.mean, interval.low, interval.high, interval.users, mean)
         )
     return rows + _list_metrics(data, ks), _slices(data, values, ks)
+
+
+def compare_lists(
+    data: Judged, others: Mapping[str, NDArray[np.int64]], k: int, *, seed: int, resamples: int
+) -> list[ComparisonRow]:
+    """Compare the lists with others for the same users, of which only those count that have any there."""
+    ours = ranking_metrics(data.recommended_UK, data.relevance, [k], COMPARED)
+    rows = []
+    for other, lists_UK in others.items():
+        has_U = (lists_UK != PAD).any(axis=1)
+        if not has_U.any():
+            continue
+        theirs = ranking_metrics(lists_UK, data.relevance, [k], COMPARED)
+        for name in ours:
+            found = compare(other, name, ours[name][has_U], theirs[name][has_U], seed=seed, resamples=resamples)
+            gap = found.difference
+            rows.append(
+                ComparisonRow(
+                    other, name, found.ours, found.theirs, gap.mean, gap.low, gap.high, found.verdict, gap.users
+                )
+            )
+    return rows
 
 
 def _per_user(data: Judged, lists_UK: NDArray[np.int64], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:

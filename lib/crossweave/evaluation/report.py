@@ -59,6 +59,7 @@ def render_report(content: ReportContent) -> str:
         curves=_curves(content),
         metric_rows=content.metrics,
         has_baseline=any(row.baseline is not None for row in content.metrics),
+        comparisons=content.comparisons,
         charts=_metric_charts(content.metrics),
         families=_slice_families(content.slices),
         quarantine=content.quarantine,

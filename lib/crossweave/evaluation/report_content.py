@@ -64,6 +64,21 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class ComparisonRow:
+    """One metric beside that of other lists for the same users, with the interval of the paired difference."""
+
+    other: str  # "the run before", "popularity"
+    metric: str  # "ndcg@20"
+    ours: float
+    theirs: float
+    difference: float
+    low: float
+    high: float
+    verdict: str  # better, worse, not distinguishable
+    users: int
+
+
+@dataclass(frozen=True)
 class SliceRow:
     """One metric on one slice of a family ("history length", "item warmth", …)."""
 
@@ -133,6 +148,7 @@ class ReportContent:
     stages: Sequence[StageRow] = ()
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     metrics: Sequence[MetricRow] = ()
+    comparisons: Sequence[ComparisonRow] = ()
     slices: Sequence[SliceRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     cards: Sequence[UserCard] = ()

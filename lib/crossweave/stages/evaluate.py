@@ -17,11 +17,12 @@ from pyspark.sql import functions as F
 
 from crossweave import __version__
 from crossweave.config import Settings, settings_yaml
-from crossweave.errors import InputContractError, SettingsError
-from crossweave.evaluation.judge import REORDERING, Judged, judge
+from crossweave.errors import InputContractError, SettingsError, TableError
+from crossweave.evaluation.judge import REORDERING, Judged, compare_lists, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import (
+    ComparisonRow,
     HeadlineMetric,
     HistoryItem,
     MetricRow,
@@ -46,6 +47,7 @@ from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
 CODE_VERSION = 3
+PREVIOUS = "the run before"
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
 PROTOCOLS = {
@@ -79,8 +81,10 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
         record.nothing_to_do(last.rows, record.reads, last.details["summary"])
         return
     model_folder = context.workspace / "models" / trained.details["folder"]
-    work = _Evaluation(context, record.reads, scored.details["protocol"], model_folder)
-    metrics, slices = work.judge()
+    protocol = scored.details["protocol"]
+    work = _Evaluation(context, record.reads, protocol, model_folder)
+    same_protocol = last is not None and last.details.get("protocol") == protocol
+    metrics, slices = work.judge(last.reads["recommendations"] if last is not None and same_protocol else None)
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": work.store_metrics(metrics, slices, fingerprint)}
     record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
@@ -89,9 +93,13 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     curves = read_json(model_folder / "model.json")["curves"]
     path = context.folder / "report.html"
     write_atomically(path, render_report(work.content(metrics, slices, curves)))
+    for row in work.comparisons:
+        name = f"{'previous' if row.other == PREVIOUS else row.other}.{row.metric}"
+        record.metrics |= {name: row.theirs, f"{name}.difference": row.difference}
     shown = ", ".join(f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in work.headline(metrics))
-    record.note = f"{shown}\n  report: {path}"
-    details = {"report": str(path), "summary": record.note}
+    verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
+    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])
+    details = {"report": str(path), "summary": record.note, "protocol": protocol}
     receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details))
 
 
@@ -136,6 +144,7 @@ class _Evaluation:
         self.users_in = 0
         self.users: list[str] = []
         self.data: Judged | None = None
+        self.comparisons: list[ComparisonRow] = []
 
     def _events(self) -> DataFrame:
         """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
@@ -146,8 +155,8 @@ class _Evaluation:
             .agg(F.max("event_time").alias("event_time"))
         )
 
-    def judge(self) -> tuple[list[MetricRow], list[SliceRow]]:
-        """Judge the lists of every user that has something relevant."""
+    def judge(self, previous: int | None) -> tuple[list[MetricRow], list[SliceRow]]:
+        """Judge the lists of every user that has something relevant, also beside a `previous` version of the table."""
         trained = F.col("split") == "train"
         if self.protocol == "cold":
             relevant, seen, trained = F.col("cold"), F.lit(False), trained & ~F.col("cold")
@@ -161,6 +170,8 @@ class _Evaluation:
         if "lists_before" in self.reads:
             before = self._lists("lists_before").withColumnRenamed("recommended", "before")
             everybody = everybody.join(before.drop("explored"), "user_id", "left")
+        if (earlier := self._earlier(previous)) is not None:
+            everybody = everybody.join(earlier, "user_id", "left")
         self.users_in = everybody.count()
         judged = everybody.where(F.size("relevant") > 0).orderBy("user_id").toPandas()
         if judged.empty:
@@ -189,6 +200,12 @@ class _Evaluation:
             explored_UK=_padded(judged["explored"], width) == 1,
         )
         evaluate = self.settings.evaluate
+        others = {"popularity": self.data.baseline_UK}
+        if "earlier" in judged:
+            others = {PREVIOUS: _padded(judged["earlier"], width)} | others
+        self.comparisons = compare_lists(
+            self.data, others, self._headline_k(), seed=self.settings.seed, resamples=evaluate.bootstrap
+        )
         return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
 
     def _item_vectors(self) -> np.ndarray:
@@ -196,9 +213,22 @@ class _Evaluation:
         vectors_ND = np.load(self.model_folder / "target.npy")
         return np.asarray(vectors_ND - vectors_ND.mean(axis=0))
 
-    def _lists(self, table: str) -> DataFrame:
+    def _earlier(self, version: int | None) -> DataFrame | None:
+        """Return user_id and earlier, the lists of another version, where that is still to be read and is another."""
+        if version is None or version == self.reads["recommendations"]:
+            return None
+        try:
+            lists = self._lists("recommendations", version)
+        except TableError:
+            return None  # garbage collection took it
+        return lists.select("user_id", F.slice("recommended", 1, self.settings.score.top_k).alias("earlier"))
+
+    def _headline_k(self) -> int:
+        return min(self.settings.evaluate.ks, key=lambda value: abs(value - 20))
+
+    def _lists(self, table: str, version: int | None = None) -> DataFrame:
         """Return user_id, recommended (item indices, best first) and explored (1 where a place is), by user."""
-        rows = self.store.read(self.spark, table, self.reads[table])
+        rows = self.store.read(self.spark, table, self.reads[table] if version is None else version)
         explored = F.coalesce("explored", F.lit(False)) if "explored" in rows.columns else F.lit(False)
         place = F.struct("rank", "item_index", explored.cast("int").alias("explored"))
         ranked = rows.join(self.index, "item_id").groupBy("user_id").agg(F.sort_array(F.collect_list(place)).alias("_"))
@@ -229,7 +259,7 @@ class _Evaluation:
 
     def headline(self, metrics: list[MetricRow]) -> list[HeadlineMetric]:
         """Return the figures of the summary, at the K nearest to 20."""
-        k = min(self.settings.evaluate.ks, key=lambda value: abs(value - 20))
+        k = self._headline_k()
         return [
             HeadlineMetric(f"{row.metric}@{row.k}", row.value, row.low, row.high, row.baseline)
             for name in HEADLINE
@@ -258,6 +288,7 @@ class _Evaluation:
             stages=[_stage_row(record) for record in context.records],
             curves={name: [(x, y) for x, y in points] for name, points in curves.items()},
             metrics=metrics,
+            comparisons=self.comparisons,
             slices=slices,
             quarantine=self._quarantine(),
             cards=self._cards(),

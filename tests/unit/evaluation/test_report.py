@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 import crossweave
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import (
+    ComparisonRow,
     HeadlineMetric,
     HistoryItem,
     MetricRow,
@@ -65,6 +66,7 @@ def sample() -> ReportContent:
             MetricRow("ndcg", 20, "all", 0.29541, 0.2909, 0.3001, 6700, 0.1222),
             MetricRow("ndcg", 20, "cold items", 0.18, None, None, 1201),
         ),
+        comparisons=(ComparisonRow("the run <before>", "ndcg@20", 0.295, 0.31, -0.015, -0.02, -0.01, "worse", 6700),),
         slices=(
             SliceRow("history length", "1–4", "ndcg@20", 0.22, 412),
             SliceRow("history length", "100+", "ndcg@20", 0.31, 584),
