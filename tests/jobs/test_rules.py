@@ -68,17 +68,24 @@ def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full:
     )
     assert result["exit_code"] == 0, result["error"]
 
+    def hides(user: str, item: str) -> set[str]:
+        known, local = items[item], countries.get(user) == country
+        there = float(known.get("price", "nan")) < 75 and known.get("released", "9") <= "2026-01-02"
+        return {
+            *([] if there else ["available"]),
+            *(["block.category"] if known["category"] == "record" else []),
+            *(["segments.locals"] if local and known["category"] == "mug" else []),
+            *(["blocks"] if item in blocked.get(user, ()) else []),
+        }
+
     def naive(user: str) -> list[str]:
         taken: Counter[str] = Counter()
         chosen = []
         for item, _ in rankings[user]:
-            known = items[item]
-            if float(known.get("price", "nan")) < 75 and known.get("released", "9") <= "2026-01-02":
-                category = known["category"]
-                local = countries.get(user) == country and category == "mug"
-                if category != "record" and not local and item not in blocked.get(user, ()) and taken[category] < 3:
-                    taken[category] += 1
-                    chosen.append(item)
+            category = items[item]["category"]
+            if not hides(user, item) and taken[category] < 3:
+                taken[category] += 1
+                chosen.append(item)
         return chosen[:20]
 
     got = {user: [item for item, _ in row] for user, row in lists(copy).items()}
@@ -91,11 +98,14 @@ def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full:
     assert metrics["score.rules.blocks.pairs"] == len(pairs) - 3
     assert metrics["score.rules.block.category.items"] == sum(a["category"] == "record" for a in items.values())
     assert metrics["score.rules.segments.locals.items"] == sum(a["category"] == "mug" for a in items.values())
-    short = {user for user, row in got.items() if len(row) < 20}
-    assert metrics["score.users_short_list"] == len(short) > 0
-    assert metrics["score.rules.at_most.category.users_short"] == len(short)
-    assert metrics["score.rules.segments.locals.users_short"] == sum(countries.get(user) == country for user in short)
-    assert metrics["score.rules.blocks.users_short"] == len(short & blocked.keys())
+    short = {user: got.get(user, []) for user in rankings if len(got.get(user, [])) < 20}
+    assert metrics["score.users_short_list"] + metrics["score.users_without_candidates"] == len(short) > 0
+    kept_out = {user: {item for item, _ in rankings[user]} - set(row) for user, row in short.items()}
+    for rule in ("available", "block.category", "segments.locals", "blocks"):
+        wanted = sum(any(rule in hides(user, item) for item in left) for user, left in kept_out.items())
+        assert metrics[f"score.rules.{rule}.users_short"] == wanted > 0
+    capped = sum(any(not hides(user, item) for item in left) for user, left in kept_out.items())
+    assert metrics["score.rules.at_most.category.users_short"] == capped > 0
 
 
 def test_an_allowed_list_hides_items_without_a_value_and_a_user_with_nothing_left_is_counted(copy: Chain):
