@@ -72,6 +72,7 @@ def test_a_night_between_trainings_scores_who_changed_and_equals_a_full_pass(nig
     chain = night.chain.copy(tmp_path / "ws")
     chain.root = root
     more = {"score__incremental": True, "score__explore": {"share": 0.1}, "score__rerank": {"mmr": {"relevance": 0.8}}}
+    more["split__method"] = "none"  # what a user takes is seen, whatever a draw would say
     first = chain.run(TWO_STAGES, date=FIRST, **more)
     assert first["exit_code"] == 0, first["error"]
     everybody = first["metrics"]["score.users.rows_in"]
