@@ -134,9 +134,8 @@ class _Evaluation:
         self.store = TableStore(context.workspace / "tables")
         self.reads = reads
         self.index = self.store.read(self.spark, "item_index", reads["item_index"])
-        catalog = self.store.read(
-            self.spark, "catalog", reads["catalog"]
-        )  # removed items keep their place in the index
+        # Removed items too: they keep their place in the index.
+        catalog = self.store.read(self.spark, "catalog", reads["catalog"])
         self.known = catalog.join(self.index, "item_id")
         columns = ("item_index", "item_id", "title", "cold", F.map_keys("hashes").alias("has"))
         self.items = self.known.select(*columns).orderBy("item_index").toPandas()
