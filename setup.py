@@ -56,7 +56,12 @@ setup(
     extras_require={
         "test": ["pytest", "hypothesis"],
         "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
-        "bench": ["sentence-transformers>=6.2,<7", "librosa>=0.11,<0.12"],  # what benchmarks compare with
+        "ann": ["faiss-cpu>=1.15,<2"],  # score.ann
+        "bench": [
+            "faiss-cpu>=1.15,<2",
+            "sentence-transformers>=6.2,<7",
+            "librosa>=0.11,<0.12",
+        ],  # what benchmarks compare with
         "pack": ["venv-pack==0.2.0"],
         "native": WITHOUT_DEPENDENCIES,
     },

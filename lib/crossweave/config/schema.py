@@ -352,6 +352,18 @@ class ExploreSettings(Section):
     first_rank: Positive
 
 
+class AnnSettings(Section):
+    """An index of nearest neighbours in place of exact scoring."""
+
+    index: Literal["ivf", "hnsw"] | None
+    lists: Positive | None
+    probes: Positive
+    links: Annotated[int, Field(ge=2)]
+    reach: Positive
+    floor: Fraction
+    sample: Positive
+
+
 class ScoreSettings(Section):
     """Top-K for every user."""
 
@@ -367,6 +379,7 @@ class ScoreSettings(Section):
     rerank_pool: Positive
     explore: ExploreSettings
     incremental: bool
+    ann: AnnSettings
 
     @model_validator(mode="after")
     def _has_ranks_to_explore(self) -> ScoreSettings:

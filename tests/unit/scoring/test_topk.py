@@ -90,8 +90,8 @@ def test_added_scores_count_like_the_product(case, block):
 def test_random_scores_of_either_sign_and_any_size_come_in_their_order():
     rng = np.random.default_rng(1)
     item = (rng.standard_normal((3000, 1)) * 10.0 ** rng.integers(-30, 30, (3000, 1))).astype(np.float32)
-    item[:2] = [[0.0], [-0.0]]
-    got = run(np.ones((1, 1), np.float32), item, np.zeros(3000, np.float32), 3000, [1] * 3000, [[]], block=512)
+    item[:2] = [[-0.0], [0.0]]
+    got = run(np.ones((1, 1), np.float32), item, np.full(3000, -0.0, np.float32), 3000, [1] * 3000, [[]], block=512)
     np.testing.assert_array_equal(got.items_UK[0], np.argsort(-item[:, 0], kind="stable"))
     assert got.items_UK[0].tolist().index(0) + 1 == got.items_UK[0].tolist().index(1)  # 0 and -0 tie
 

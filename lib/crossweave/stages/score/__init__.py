@@ -23,11 +23,13 @@ from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.scoring.reranks import build_reranks
 from crossweave.scoring.rules import ItemRules
+from crossweave.stages.score.ann import measured, write_index
 from crossweave.stages.score.changes import BASIS, STATES, basis_of, carried, unchanged_users
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
 from crossweave.tables.files import digest
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
+from crossweave.tables.payloads import BATCH_BYTES, temporarily
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import spark_schema, table_schema
 from crossweave.tables.scored_users import UserTables, check_segments, user_rows, user_states
@@ -35,6 +37,7 @@ from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import all_items
 
 STAGE = "score"
+INDEX_BYTES = 4  # of an item index in a user's lists
 CODE_VERSION = 7
 
 
@@ -68,8 +71,13 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
     if rules is not None:
         rules.save(model_folder / RULES)
+    if settings.score.ann.index is not None:
+        write_index(model_folder, rules, settings.score)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
-    count = users.count()
+    count, longest = users.agg(F.count("*"), F.max(F.size("history") + F.size("seen") + F.size("blocked"))).first() or (
+        0,
+        0,
+    )
     same: DataFrame | None = None
     if settings.score.incremental:
         basis = basis_of(_shared(context, reads, manifest), rules)
@@ -79,11 +87,16 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     task = Task(
         fingerprint, model_folder, manifest.folder, context.date, settings.score, settings.seed, rules is not None
     )
+    found = measured(task, users) if settings.score.ann.index is not None else {}
     scored = due.select(*USER_COLUMNS).mapInArrow(
         lambda batches: score_partition(task, batches), spark_schema("recommendations")
     )
     progress = context.progress("score", due_count, "users")
-    with task_progress(context.spark, progress, due_count):
+    rows = max(1, min(settings.score.block_users, BATCH_BYTES // (INDEX_BYTES * (longest or 1))))
+    with (
+        task_progress(context.spark, progress, due_count),
+        temporarily(context.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", rows),
+    ):
         record.writes = _write_lists(context, store, scored, last, same)
     progress.close(due_count)
     written = store.required("recommendations", record.writes["recommendations"])
@@ -102,6 +115,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         index = store.read(context.spark, "item_index", reads["item_index"])
         record.metrics |= count_rules(rules, np.load(model_folder / CANDIDATES)) | blocked_pairs(users)
         record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
+    record.metrics |= found
     record.note = f"{written.rows:,} recommendations"
     details = {"protocol": tensors.details["protocol"]}
     if settings.score.incremental:

@@ -22,6 +22,7 @@ from crossweave.alignment.user_parts import UserBatch
 from crossweave.config import ScoreSettings
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
+from crossweave.scoring.ann import ApproximateKernel, recall
 from crossweave.scoring.caps import Rank, capped
 from crossweave.scoring.explore import Exploration, explore
 from crossweave.scoring.nearest import NONE, nearest_in_history
@@ -114,6 +115,8 @@ class _Scorer:
         self.candidate_N = np.array(load(task.model / CANDIDATES))
         self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
         self.kernels: dict[tuple[int, bool], Kernel] = {}
+        self.indices: dict[tuple[int, bool], ApproximateKernel] = {}
+        self.folder = task.model
         boost_N = self.rules.boost_N if self.rules is not None else None
         self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
         self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
@@ -190,10 +193,19 @@ class _Scorer:
         who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
         return _Part(rows, histories, read_users(self.model, self.history_ND, histories, who))
 
-    def _top(self, part: _Part, k: int, only_cold: bool) -> TopK:
+    def compare(self, rows: pa.RecordBatch) -> tuple[float, int]:
+        """Return the recall of the index against exact lists, and how many of these users it left to the kernel."""
+        part = self._read(rows)
+        index = self._index(rows.column("segments")[0].as_py(), only_cold=False)
+        before = index.ranked_exactly
+        found, exact = (self._top(part, self.settings.top_k, only_cold=False, exact=how) for how in (False, True))
+        return recall(found, exact), index.ranked_exactly - before
+
+    def _top(self, part: _Part, k: int, only_cold: bool, exact: bool = False) -> TopK:
         """Return the best candidates that the users may have and have not seen."""
+        kernel = self._kernel if exact or self.settings.ann.index is None else self._index
         both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
-        return self._kernel(part.rows.column("segments")[0].as_py(), only_cold).best(
+        return kernel(part.rows.column("segments")[0].as_py(), only_cold).best(
             part.users.vector_BE,
             k,
             masked=[np.concatenate(lists) for lists in both],
@@ -205,16 +217,31 @@ class _Scorer:
     def _kernel(self, segments: int, only_cold: bool) -> Kernel:
         """Return the candidates that the rules leave to users of these segments, ready to be ranked."""
         if (segments, only_cold) not in self.kernels:
-            allowed_N = self.candidate_N & self.cold_N if only_cold else self.candidate_N
-            if self.rules is not None:
-                allowed_N = allowed_N & self.rules.allowed(segments)
             self.kernels[segments, only_cold] = Kernel(
                 self.targets.item_SE,
                 self.bias_N,
-                allowed_N=torch.from_numpy(allowed_N),
+                allowed_N=self._allowed(segments, only_cold),
                 block_items=self.settings.block_items,
             )
         return self.kernels[segments, only_cold]
+
+    def _index(self, segments: int, only_cold: bool) -> ApproximateKernel:
+        """Return the same behind the index of nearest neighbours."""
+        if (segments, only_cold) not in self.indices:
+            self.indices[segments, only_cold] = ApproximateKernel(
+                self.folder,
+                self._kernel(segments, only_cold),
+                self.targets.item_SE,
+                self.bias_N,
+                allowed_N=self._allowed(segments, only_cold),
+            )
+        return self.indices[segments, only_cold]
+
+    def _allowed(self, segments: int, only_cold: bool) -> torch.Tensor:
+        allowed_N = self.candidate_N & self.cold_N if only_cold else self.candidate_N
+        if self.rules is not None:
+            allowed_N = allowed_N & self.rules.allowed(segments)
+        return torch.from_numpy(allowed_N)
 
     def _reasons(self, users: Users, listed: _Chosen) -> pa.MapArray:
         """Explain the first ranks of each user; the map of the others stays empty."""
@@ -281,6 +308,19 @@ _SCORERS: dict[str, _Scorer] = {}
 
 def score_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Score one partition of (user_id, history, seen, user_index, attributes)."""
+    for scorer, part in _work(task, batches):
+        yield scorer.score(part, task.date)
+
+
+def compared_lists(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[float, int, int]]:
+    """Yield the recall of the index, and of how many users, and how many of these it left to the exact kernel."""
+    for scorer, part in _work(task, batches):
+        share, exactly = scorer.compare(part)
+        yield share, part.num_rows, exactly
+
+
+def _work(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[_Scorer, pa.RecordBatch]]:
+    """Yield the scorer and one part of the users after the other; a partition is never gathered."""
     context = TaskContext.get()
     torch.set_num_threads(max(1, context.cpus() if context else 1))
     for batch in batches:
@@ -288,7 +328,7 @@ def score_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[p
             _SCORERS.clear()
             _SCORERS[task.key] = _Scorer(task)
         for part in _parts(batch, task.settings.block_users):
-            yield _SCORERS[task.key].score(part, task.date)
+            yield _SCORERS[task.key], part
 
 
 def _ranks(place_R: np.ndarray) -> pa.Array:

@@ -1,0 +1,74 @@
+"""Approximate scoring: where it can be had, the index beside the model, and its recall on a sample of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.alignment.blend import load_blend
+from crossweave.alignment.store import load_model
+from crossweave.config import ScoreSettings
+from crossweave.errors import SettingsError
+from crossweave.scoring.ann import build_index
+from crossweave.scoring.rules import ItemRules
+from crossweave.stages.score.workers import CANDIDATES, USER_COLUMNS, Task, compared_lists
+
+
+def write_index(folder: Path, rules: ItemRules | None, settings: ScoreSettings) -> None:
+    """Build the index of a model's candidates beside the model.
+
+    Raises SettingsError where the model's score is more than one product, which no index can search.
+    """
+    model, blend = load_model(folder), load_blend(folder)
+    if blend.members:
+        names = ", ".join(member.name for member in blend.members)
+        raise SettingsError(
+            f"score.ann.index needs a score that is one product of vectors; this model adds those of {names}",
+            "set these of model.collaborative to null and train again, or set score.ann.index=null",
+        )
+    if not model.is_product:
+        raise SettingsError(
+            f"score.ann.index needs a score that is one product of vectors; that of the head {model.spec.head} "
+            f"with the user tower {model.spec.user_tower} is not",
+            "take model.head=dot and another user tower and train again, or set score.ann.index=null",
+        )
+    item_NE, bias_N = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("target", "bias"))
+    if rules is not None and rules.boost_N is not None:
+        bias_N = bias_N + torch.from_numpy(rules.boost_N)
+    build_index(folder, item_NE, bias_N, np.load(folder / CANDIDATES), settings.ann)
+
+
+def measured(task: Task, users: DataFrame) -> dict[str, float | int]:
+    """Return the run's metrics of the index: its recall against exact scoring on a sample of users.
+
+    Raises SettingsError where the recall is under score.ann.floor.
+    """
+    settings = task.settings.ann
+
+    def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for recall, count, exactly in compared_lists(task, batches):
+            yield pa.RecordBatch.from_pydict({"recall": [recall], "users": [count], "exactly": [exactly]})
+
+    sample = users.orderBy(F.xxhash64("user_id"), "user_id").limit(settings.sample).select(*USER_COLUMNS)
+    parts = sample.sortWithinPartitions("segments").mapInArrow(compare, "recall double, users long, exactly long")
+    rows = parts.collect()
+    count = sum(row["users"] for row in rows)
+    recall = sum(row["recall"] * row["users"] for row in rows) / count if count else 1.0
+    if recall < settings.floor:
+        more = "probes" if settings.index == "ivf" else "reach"
+        raise SettingsError(
+            f"the index finds {recall:.3f} of the exact top {task.settings.top_k} of {count} sampled users, less than "
+            f"score.ann.floor {settings.floor}; nothing was written",
+            f"raise score.ann.{more}, lower score.ann.floor, or set score.ann.index=null",
+        )
+    return {
+        "ann_recall": recall,
+        "ann_sample_users": count,
+        "ann_sample_users_ranked_exactly": sum(row["exactly"] for row in rows),
+    }
