@@ -13,7 +13,7 @@ from crossweave.stages.train import train_alignment
 
 pytest.importorskip("faiss")
 SCORE = [("score", score_users)]
-PRODUCT: dict[str, Any] = {"model__collaborative": {"edlae": None}, "score__top_k": 5}
+PRODUCT: dict[str, Any] = {"model__collaborative": {"edlae": None}, "score__top_k": 5, "evaluate__ks": [5]}
 
 
 def lists(chain: Chain) -> list[tuple[str, int, str]]:
@@ -37,14 +37,14 @@ def test_an_index_gives_measured_lists_of_a_product_and_is_refused_under_the_flo
     assert exact_result["exit_code"] == 0, exact_result["error"]
     assert "score.ann_recall" not in exact_result["metrics"]
     exact = lists(copy)
-    result = copy.run(SCORE, **PRODUCT, score__ann={"index": "ivf", "lists": 2, "probes": 2, "sample": 30})
+    result = copy.run(SCORE, **PRODUCT, score__ann={"index": "ivf", "lists": 8, "probes": 8, "sample": 30})
     assert result["exit_code"] == 0, result["error"]
-    assert result["metrics"]["score.ann_recall"] == 1.0  # both lists are looked at
+    assert result["metrics"]["score.ann_recall"] == 1.0  # all lists are looked at
     assert result["metrics"]["score.ann_sample_users"] == 30
     assert lists(copy) == exact
     assert len(list(copy.workspace.glob("models/*/ann.faiss"))) == 1
 
-    narrow = {"index": "ivf", "lists": 2, "probes": 1, "floor": 1.0}
+    narrow = {"index": "ivf", "lists": 8, "probes": 1, "floor": 1.0}
     result = copy.run(SCORE, **PRODUCT, score__ann=narrow)
     assert result["exit_code"] == 2
     assert "of the exact top 5" in result["error"]["message"]

@@ -51,8 +51,8 @@ def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.nda
         index = faiss.IndexHNSWFlat(dim, settings.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efSearch = settings.reach
     else:
-        wanted = settings.lists or round(4 * math.sqrt(len(items)))
-        lists = max(1, min(wanted, len(items) // ROWS_A_CENTRE))
+        lists = settings.lists or min(round(4 * math.sqrt(len(items))), len(items) // ROWS_A_CENTRE)
+        lists = max(1, min(lists, len(items)))
         centres = faiss.IndexFlatIP(dim)
         index = faiss.IndexIVFFlat(centres, dim, lists, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = settings.probes
