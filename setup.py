@@ -38,6 +38,7 @@ RUNTIME = [
     "fsspec",
     "future",
 ]
+EXPORT = ["faiss-cpu>=1.15,<2", "onnx>=1.23,<2", "onnxruntime>=1.31,<2"]
 WITHOUT_DEPENDENCIES = ["petastorm==0.13.1", "horovod==0.28.1"]
 
 here = Path(__file__).parent
@@ -54,11 +55,11 @@ setup(
     package_data={"crossweave": ["**/*.j2", "py.typed"]},
     install_requires=RUNTIME,
     extras_require={
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "hypothesis", *EXPORT],
         "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
-        "ann": ["faiss-cpu>=1.15,<2"],  # score.ann
+        "export": EXPORT,  # export.format faiss and onnx, score.ann
         "bench": [
-            "faiss-cpu>=1.15,<2",
+            *EXPORT,
             "sentence-transformers>=6.2,<7",
             "librosa>=0.11,<0.12",
         ],  # what benchmarks compare with

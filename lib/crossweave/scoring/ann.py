@@ -149,7 +149,7 @@ def _faiss() -> ModuleType:
         import faiss
     except ImportError as error:
         raise SettingsError(
-            "score.ann.index needs faiss, which is not installed", "pip install 'crossweave[ann]', or set it to null"
+            "score.ann.index needs faiss, which is not installed", "pip install faiss-cpu, or set it to null"
         ) from error
     module: ModuleType = faiss
     return module
