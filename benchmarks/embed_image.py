@@ -45,7 +45,7 @@ def main() -> None:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from crossweave.encoders.worker import Limits
-    from crossweave.stages.embed import _encode_partition, _Task
+    from crossweave.stages.embed.workers import Task, encode_partition
     from crossweave.tables.feature_writer import WRITTEN
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
@@ -67,10 +67,10 @@ def main() -> None:
     frame.count()
     limits = Limits(True, 30.0, 2048)
     sent = make_encoder("image", "torchvision", settings)
-    task = _Task(sent, folder / "ours", datetime.date(2026, 1, 1), "cpu", limits)
+    task = Task(sent, folder / "ours", datetime.date(2026, 1, 1), "cpu", limits)
 
     def ours() -> None:
-        written = frame.mapInArrow(lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
+        written = frame.mapInArrow(lambda b: encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
         assert sum(row["rows"] for row in written) == count
 
     @F.pandas_udf("array<float>")

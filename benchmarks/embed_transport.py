@@ -43,7 +43,7 @@ def main() -> None:
     from pyspark.sql.types import ArrayType, FloatType
 
     from crossweave.encoders.worker import Limits
-    from crossweave.stages.embed import _encode_partition, _Task
+    from crossweave.stages.embed.workers import Task, encode_partition
     from crossweave.tables.feature_writer import WRITTEN
 
     spark = bench.spark(2, **{"spark.sql.execution.arrow.maxRecordsPerBatch": "1024"})
@@ -55,10 +55,10 @@ def main() -> None:
     rows = rows.cache()
     rows.count()
     encoder = embed_transport.Nothing("text", EncoderSettings())
-    task = _Task(encoder, folder / "ours", datetime.date(2026, 1, 1), "cpu", Limits(True, 30.0, 1024))
+    task = Task(encoder, folder / "ours", datetime.date(2026, 1, 1), "cpu", Limits(True, 30.0, 1024))
 
     def ours() -> None:
-        written = rows.mapInArrow(lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
+        written = rows.mapInArrow(lambda b: encode_partition(task, b), from_arrow_schema(WRITTEN)).collect()
         assert sum(row["rows"] for row in written) == ROWS
 
     def make() -> Any:

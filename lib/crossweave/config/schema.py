@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Split = Literal["train", "valid", "test"]
-Kind = Literal["text", "image", "audio", "video", "tags", "attributes", "vector", "vector_id"]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from crossweave.config.scoring import ScoreSettings
+from crossweave.config.search import SearchSettings
+from crossweave.config.section import Fraction, Kind, Name, Positive, Section
 
 
 class ItemInput(Section):
@@ -221,171 +212,6 @@ class TrainSettings(Section):
         if not 0.0 < value[0] <= value[1] < 1.0:
             raise ValueError("expected two shares [low, high] with 0 < low <= high < 1")
         return value
-
-
-class SearchRange(Section):
-    """The values that a search may give one setting: `low` to `high`, or a list of `choices`."""
-
-    low: int | float | None = None
-    high: int | float | None = None
-    step: Annotated[int | float, Field(gt=0)] | None = None
-    log: bool = False  # drawn evenly in the logarithm
-    choices: Annotated[list[Any], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_kind(self) -> SearchRange:
-        if self.choices is not None:
-            if self.log or (self.low, self.high, self.step) != (None, None, None):
-                raise ValueError("expected either choices or low and high, not both")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("expected {low, high}, with step or log if you like, or {choices}")
-        if self.low >= self.high:
-            raise ValueError(f"low must stay below high, got {self.low} and {self.high}")
-        if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log needs a low above 0 and no step")
-        if self.step is not None:
-            steps = (self.high - self.low) / self.step
-            if abs(steps - round(steps)) > 1e-6:
-                raise ValueError(f"high must lie a whole number of steps of {self.step} above low")
-        return self
-
-    @property
-    def ends(self) -> list[Any]:
-        """The values that must be valid for all of them to be: both ends and a step, or every choice."""
-        if self.choices is not None or self.low is None:
-            return self.choices or []
-        return [self.low, self.high, *([self.low + self.step] if self.step is not None else [])]
-
-
-class SearchSettings(Section):
-    """The search for settings of `model` and `train`."""
-
-    trials: Annotated[int, Field(ge=0)]
-    space: dict[str, SearchRange]
-    sampler: Literal["tpe", "random"]
-    max_epochs: Positive | None
-    prune: bool
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _flat(cls, value: Any) -> Any:
-        """Take `{train: {learning_rate: …}}`, which is what --set makes, for `train.learning_rate: …`.
-
-        It is laid over what a file wrote with dots; null takes the entry out.
-        """
-        if not isinstance(value, dict):
-            return value
-        flat: dict[str, Any] = {}
-        for path, entry in _ranges("", value):
-            before = flat.pop(path, None)
-            if entry is not None:
-                flat[path] = before | entry if isinstance(before, dict) and isinstance(entry, dict) else entry
-        return flat
-
-    @model_validator(mode="after")
-    def _has_something_to_search(self) -> SearchSettings:
-        if self.trials and not self.space:
-            raise ValueError("trials need a space: a mapping of setting paths to ranges")
-        return self
-
-
-def _ranges(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, entry in value.items():
-        if isinstance(entry, dict) and entry and not entry.keys() & SearchRange.model_fields.keys():
-            yield from _ranges(f"{prefix}{name}.", entry)
-        else:
-            yield f"{prefix}{name}", entry
-
-
-class SegmentRule(Section):
-    """Which items some users may have."""
-
-    users: Annotated[str, Field(min_length=1)]
-    items: Annotated[str, Field(min_length=1)]
-
-
-class FreshnessSettings(Section):
-    """What new items gain."""
-
-    column: str | None
-    half_life_days: Annotated[float, Field(gt=0.0)]
-    weight: Annotated[float, Field(ge=0.0)]
-
-
-class RuleSettings(Section):
-    """Rules over catalog columns."""
-
-    available: Annotated[str, Field(min_length=1)] | None
-    allow: dict[str, list[str]]
-    block: dict[str, list[str]]
-    segments: Annotated[dict[Name, SegmentRule], Field(max_length=31)]
-    at_most: dict[str, Positive]
-    freshness: FreshnessSettings
-
-    @field_validator("allow", "block", mode="before")
-    @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        """Take numbers and booleans for the strings that the catalog keeps them as."""
-        if not isinstance(value, dict):
-            return value
-        return {
-            column: [
-                str(v).lower() if isinstance(v, bool) else str(v) if isinstance(v, int | float) else v for v in row
-            ]
-            if isinstance(row, list)
-            else row
-            for column, row in value.items()
-        }
-
-    @model_validator(mode="after")
-    def _fits_the_bits_of_a_number(self) -> RuleSettings:
-        if len(self.allow) + len(self.block) > 29:
-            raise ValueError("allow and block take at most 29 columns together")
-        return self
-
-
-class ExploreSettings(Section):
-    """Places for cold items."""
-
-    share: Fraction
-    first_rank: Positive
-
-
-class AnnSettings(Section):
-    """An index of nearest neighbours in place of exact scoring."""
-
-    index: Literal["ivf", "hnsw"] | None
-    lists: Positive | None
-    probes: Positive
-    links: Annotated[int, Field(ge=2)]
-    reach: Positive
-    floor: Fraction
-    sample: Positive
-
-
-class ScoreSettings(Section):
-    """Top-K for every user."""
-
-    top_k: Positive
-    block_users: Positive
-    block_items: Positive
-    history_splits: Annotated[list[Split], Field(min_length=1)]
-    seen_splits: list[Split]
-    reasons: Annotated[int, Field(ge=0)]
-    reason_items: Annotated[int, Field(ge=0)]
-    rules: RuleSettings
-    rerank: dict[str, dict[str, Any] | None] | None
-    rerank_pool: Positive
-    explore: ExploreSettings
-    incremental: bool
-    ann: AnnSettings
-
-    @model_validator(mode="after")
-    def _has_ranks_to_explore(self) -> ScoreSettings:
-        if self.explore.first_rank > self.top_k:
-            raise ValueError(f"explore.first_rank {self.explore.first_rank} must not exceed top_k {self.top_k}")
-        return self
 
 
 class EvaluateSettings(Section):

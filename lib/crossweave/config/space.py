@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from crossweave.config.load import override
-from crossweave.config.schema import SearchRange, Settings
+from crossweave.config.schema import Settings
+from crossweave.config.search import SearchRange
 from crossweave.errors import SettingsError
 
 SECTIONS = ("model", "train")  # what decides the tensors would need other stages in every trial

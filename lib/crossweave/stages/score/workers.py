@@ -33,6 +33,7 @@ from crossweave.scoring.rules import ItemRules
 from crossweave.scoring.topk import PAD, Kernel, TopK
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS
+from crossweave.tables.vectors import lists_of
 from crossweave.training.item_tower import gather_items
 
 USER_COLUMNS = ("user_id", "history", "seen", "user_index", "attributes", "segments", "blocked")
@@ -187,7 +188,7 @@ class _Scorer:
         return rank
 
     def _read(self, rows: pa.RecordBatch) -> _Part:
-        histories = Histories.from_lists(_lists(rows.column("history")))
+        histories = Histories.from_lists(lists_of(rows.column("history")))
         codes = rows.column("attributes").flatten().to_numpy(zero_copy_only=False)
         codes_UA = codes.reshape(rows.num_rows, self.attributes)
         who = UserBatch.from_arrays(rows.column("user_index").to_numpy(), codes_UA)
@@ -204,7 +205,7 @@ class _Scorer:
     def _top(self, part: _Part, k: int, only_cold: bool, exact: bool = False) -> TopK:
         """Return the best candidates that the users may have and have not seen."""
         kernel = self._kernel if exact or self.settings.ann.index is None else self._index
-        both = zip(*(_lists(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
+        both = zip(*(lists_of(part.rows.column(name)) for name in ("seen", "blocked")), strict=True)
         return kernel(part.rows.column("segments")[0].as_py(), only_cold).best(
             part.users.vector_BE,
             k,
@@ -343,10 +344,3 @@ def _parts(batch: pa.RecordBatch, most: int) -> Iterator[pa.RecordBatch]:
     for start, stop in itertools.pairwise([*starts, batch.num_rows]):
         for first in range(start, stop, most):
             yield batch.slice(first, min(most, stop - first))
-
-
-def _lists(column: pa.ListArray) -> list[np.ndarray]:
-    """Return each list as int64 values, views of one buffer."""
-    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-    offsets = column.offsets.to_numpy()
-    return np.split(flat, offsets[1:-1] - offsets[0]) if len(column) else []

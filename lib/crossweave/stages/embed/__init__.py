@@ -6,19 +6,15 @@ and encoder fingerprint, or known to fail under it; encoded = wanted − have.
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import repeat
 from operator import or_
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -26,11 +22,12 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
-from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
+from crossweave.encoders.worker import Limits
 from crossweave.errors import BudgetExceededError, ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
+from crossweave.stages.embed.workers import Task, encode_partition, self_test
 from crossweave.tables.compaction import compact
 from crossweave.tables.contents import (
     FAILED,
@@ -44,7 +41,7 @@ from crossweave.tables.contents import (
     with_state,
 )
 from crossweave.tables.encoder_states import EncoderStates
-from crossweave.tables.feature_writer import FAILURES, WRITTEN, FeatureWriter
+from crossweave.tables.feature_writer import FAILURES, WRITTEN
 from crossweave.tables.files import digest
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
 from crossweave.tables.quarantine import quarantine_rows, worst_reasons
@@ -52,7 +49,6 @@ from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import feature_table
 from crossweave.tables.source import Source, check_source
 from crossweave.tables.store import TableStore
-from crossweave.tables.vectors import LARGEST
 
 STAGE = "embed"
 
@@ -222,7 +218,7 @@ class _Modality:
             if len(drawn) == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
                 task = self._task(Path())
                 one = self._payloads(drawn).coalesce(1)
-                verdict = self._run_on_workers(one, lambda b: _self_test(task, b), "verdict string")
+                verdict = self._run_on_workers(one, lambda b: self_test(task, b), "verdict string")
                 state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
                 states.save(self.name, encoder.identity, state)
         state.hand_to(encoder)
@@ -274,10 +270,10 @@ class _Modality:
         with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
             return rows.mapInArrow(work, schema).collect()
 
-    def _task(self, folder: Path) -> _Task:
+    def _task(self, folder: Path) -> Task:
         embed = self.settings.embed
         limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
-        return _Task(self.encoder, folder, self.context.date, embed.device, limits)
+        return Task(self.encoder, folder, self.context.date, embed.device, limits)
 
     def _encode(self, wanted: DataFrame, standing: Standing) -> DataFrame | None:
         """Encode and commit in rounds, so that a run that dies loses one; returns the failures, if there are any."""
@@ -308,7 +304,7 @@ class _Modality:
         folder = self.store.fresh_folder(self.table)
         task = self._task(folder)
         rows = self._rows(wanted, items_files, count)
-        written = self._run_on_workers(rows, lambda b: _encode_partition(task, b), from_arrow_schema(WRITTEN))
+        written = self._run_on_workers(rows, lambda b: encode_partition(task, b), from_arrow_schema(WRITTEN))
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
         done = sum(r["rows"] for r in written)
         if done > count:
@@ -395,58 +391,3 @@ class _Modality:
             "precision": self.encoder.precision,
             "dtype": "float16",
         }
-
-
-# On the workers --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a task needs to know; it travels to the workers by pickle."""
-
-    encoder: Encoder
-    folder: Path
-    date: datetime.date
-    device: str
-    limits: Limits
-
-    def place(self) -> tuple[str, int]:
-        """Return the torch device and the CPU threads that Spark gave this task."""
-        local = TaskContext.get()
-        gpu = local.resources().get("gpu") if local else None
-        return usable_device(self.device, gpu.addresses[0] if gpu else None), max(1, local.cpus() if local else 1)
-
-
-OUT_OF_RANGE = ("out_of_range", f"a number of the vector is beyond ±{LARGEST:.0f}, what float16 can hold", False)
-
-
-def _encode_partition(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Encode one partition of (content_hash, value) and return which files hold the result."""
-    writer = FeatureWriter(task.folder, task.encoder.dim, task.date)
-    rows = (row for batch in batches for row in zip(*[column.to_pylist() for column in batch.columns], strict=True))
-    for window in encode_stream(task.encoder, rows, task.limits, *task.place()):
-        _write(writer, window)
-    yield writer.close()
-
-
-def _write(writer: FeatureWriter, window: Encoded) -> None:
-    fits_G = np.abs(window.vectors_GD).max(axis=1, initial=0.0) <= LARGEST
-    writer.vectors([key for key, fits in zip(window.keys, fits_G, strict=True) if fits], window.vectors_GD[fits_G])
-    rows = [(key, failure.reason, failure.detail, failure.transient) for key, failure in window.failures]
-    rows += [(key, *OUT_OF_RANGE) for key, fits in zip(window.keys, fits_G, strict=True) if not fits]
-    writer.failures(rows)
-
-
-def _self_test(task: _Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Time the encoder's precisions and back ends on a sample, and return the verdict as JSON."""
-    import torch
-
-    from crossweave.encoders.neural import NeuralEncoder
-    from crossweave.encoders.selftest import choose
-
-    values: list[Any] = [value for batch in batches for value in batch.column(1).to_pylist()]
-    device, threads = task.place()
-    torch.set_num_threads(threads)
-    assert isinstance(task.encoder, NeuralEncoder)  # no other has open choices
-    verdict = choose(task.encoder, values, device, task.limits)
-    yield pa.RecordBatch.from_arrays([pa.array([json.dumps(verdict.as_json())])], names=["verdict"])
