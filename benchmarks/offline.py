@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -328,7 +329,7 @@ def keep_table(name: str, given: argparse.Namespace, title: str, notes: Sequence
     """Print tables and write them to results/NAME.md with the command that made them."""
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, torch {torch.__version__}"
     today = datetime.datetime.now(datetime.UTC).date()
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    words = [re.sub(r"(^|=)/\S*/", r"\1", word) for word in sys.argv[1:]]  # the folders of this machine tell nobody
     command = " ".join(["python", f"benchmarks/{name}.py", *words])
     text = [f"# {title}", "", f"{today}, {machine}.", "", "```", command, "```", "", *notes]
     for head, lines in tables:
