@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -20,6 +21,16 @@ class UserTables:
     everybody: DataFrame  # user_id, distinct
     described: DataFrame  # user_id, attributes
     blocks: DataFrame | None  # user_id, item_id: never to be recommended
+
+    @classmethod
+    def of(cls, read: Callable[[str], DataFrame], protocol: str, *, blocks: bool) -> Self:
+        """Take the tables of a night, which `read` opens by name; blocks where there are some and they matter."""
+        events, described = read("interactions"), read("users")
+        everybody = described.select("user_id").union(events.select("user_id")).distinct()
+        if protocol == "cold":
+            # Withheld items are the candidates: what the users did with them is neither known nor masked.
+            events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
+        return cls(events, everybody, described, read("blocks") if blocks else None)
 
 
 def user_rows(

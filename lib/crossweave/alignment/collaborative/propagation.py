@@ -18,7 +18,7 @@ class Propagation(Collaborative):
     """score = Σ over the history of z_h · z_t, Z = (1 / (L + 1)) Σ_{l ≤ L} Âˡ X: LightGCN's layers (He et al. 2020).
 
     X holds the items' content: mean-centred unit vectors of all modalities, projected at random to `dim` numbers, which
-    keeps inner products (Johnson & Lindenstrauss 1984). A links an item to its `neighbours` nearest by the cosine of
+    keeps inner products (Johnson & Lindenstrauss 1984). A links an item to its `nearest` others by the cosine of
     ALS factors (as FREEDOM links them by content, Zhou & Shen 2023), negative ones cut, Â = D^−½ max(A, Aᵀ) D^−½.
     Factors and neighbours are worked out on the cluster; what is kept is N × `dim` numbers.
     """

@@ -72,12 +72,8 @@ def users(source: Source, folder: Path) -> tuple[int, int]:
 def _rows(source: Source) -> DataFrame:
     spark, settings = source.context.spark, source.context.settings
     read = lambda name: source.store.read(spark, name, source.scored.reads[name])  # noqa: E731
-    events, described = read("interactions"), read("users")
-    everybody = described.select("user_id").union(events.select("user_id")).distinct()
-    if source.tensors.details["protocol"] == "cold":
-        events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
     return user_rows(
-        UserTables(events, everybody, described, None),
+        UserTables.of(read, source.tensors.details["protocol"], blocks=False),
         read("item_index"),
         read("user_index"),
         history=settings.score.history_splits,

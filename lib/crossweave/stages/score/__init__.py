@@ -248,14 +248,8 @@ def _users(
     """Return the rows of `user_rows`, spread evenly over the tasks."""
     spark, settings = context.spark, context.settings
     read = lambda name: store.read(spark, name, reads[name])  # noqa: E731
-    events = read("interactions")
-    described = read("users")
-    everybody = described.select("user_id").union(events.select("user_id")).distinct()
-    if protocol == "cold":
-        # Withheld items are the candidates: what the users did with them is neither known nor masked.
-        events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
     rows = user_rows(
-        UserTables(events, everybody, described, read("blocks") if "blocks" in reads else None),
+        UserTables.of(read, protocol, blocks="blocks" in reads),
         read("item_index"),
         read("user_index"),
         history=settings.score.history_splits,
