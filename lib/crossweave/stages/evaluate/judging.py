@@ -1,0 +1,161 @@
+"""What evaluation judges: the lists of every user with something relevant, and what they are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from crossweave.errors import InputContractError, TableError
+from crossweave.evaluation.judge import Judged, compare_lists, judge
+from crossweave.evaluation.metrics import Relevance
+from crossweave.evaluation.report_content import ComparisonRow, MetricRow, SliceRow
+from crossweave.runtime.run import StageContext
+from crossweave.scoring.topk import PAD, top_k
+from crossweave.tables.store import TableStore
+
+PREVIOUS = "the run before"
+
+
+class Judging:
+    """One evaluation: the tables it reads and the users it judges."""
+
+    def __init__(self, context: StageContext, reads: dict[str, int], protocol: str, model_folder: Path) -> None:
+        self.context, self.settings, self.protocol = context, context.settings, protocol
+        self.spark, self.model_folder = context.spark, model_folder
+        self.store = TableStore(context.workspace / "tables")
+        self.reads = reads
+        self.index = self.store.read(self.spark, "item_index", reads["item_index"])
+        # Removed items too: they keep their place in the index.
+        catalog = self.store.read(self.spark, "catalog", reads["catalog"])
+        self.known = catalog.join(self.index, "item_id")
+        columns = ("item_index", "item_id", "title", "cold", F.map_keys("hashes").alias("has"))
+        self.items = self.known.select(*columns).orderBy("item_index").toPandas()
+        self.events = self._events()
+        self.users_in = 0
+        self.users: list[str] = []
+        self.data: Judged | None = None
+        self.comparisons: list[ComparisonRow] = []
+
+    def _events(self) -> DataFrame:
+        """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
+        events = self.store.read(self.spark, "interactions", self.reads["interactions"])
+        return (
+            events.join(self.known.select("item_id", "item_index", "cold"), "item_id")
+            .groupBy("user_id", "item_index", "split", "cold")
+            .agg(F.max("event_time").alias("event_time"))
+        )
+
+    def judge(self, previous: int | None) -> tuple[list[MetricRow], list[SliceRow]]:
+        """Judge the lists of every user that has something relevant, also beside a `previous` version of the table."""
+        trained = F.col("split") == "train"
+        if self.protocol == "cold":
+            relevant, seen, trained = F.col("cold"), F.lit(False), trained & ~F.col("cold")
+        else:
+            relevant, seen = F.col("split") == "test", F.col("split").isin(*self.settings.score.seen_splits)
+        pick = lambda rule: F.sort_array(F.collect_set(F.when(rule, F.col("item_index"))))  # noqa: E731
+        by_user = self.events.groupBy("user_id").agg(
+            pick(relevant).alias("relevant"), pick(seen).alias("seen"), pick(trained).alias("history")
+        )
+        everybody = by_user.join(self._lists("recommendations"), "user_id", "full_outer")
+        if "lists_before" in self.reads:
+            before = self._lists("lists_before").withColumnRenamed("recommended", "before")
+            everybody = everybody.join(before.drop("explored"), "user_id", "left")
+        if (earlier := self._earlier(previous)) is not None:
+            everybody = everybody.join(earlier, "user_id", "left")
+        self.users_in = everybody.count()
+        judged = everybody.where(F.size("relevant") > 0).orderBy("user_id").toPandas()
+        if judged.empty:
+            raise InputContractError(
+                f"no user has a relevant item under the {self.protocol} protocol, so there is nothing to judge by",
+                "check split.method, the split column and the quarantine",
+            )
+        self.users = judged["user_id"].tolist()
+        popularity = self.events.where(trained).groupBy("item_index").count().toPandas()
+        popularity_N = np.zeros(len(self.items))
+        popularity_N[popularity["item_index"]] = popularity["count"]
+        modalities = len(self.settings.modalities)
+        candidates_N = self.items["cold"].to_numpy(bool) if self.protocol == "cold" else np.ones(len(self.items), bool)
+        width = self.settings.score.top_k
+        self.data = Judged(
+            recommended_UK=_padded(judged["recommended"], width),
+            baseline_UK=_by_popularity(popularity_N, candidates_N, judged["seen"], width),
+            relevance=Relevance.from_lists(judged["relevant"]),
+            histories=Relevance.from_lists(judged["history"]),
+            candidates_U=_candidates(candidates_N, judged["seen"], judged["relevant"]),
+            vectors_ND=self._item_vectors(),
+            popularity_N=popularity_N,
+            candidates_N=candidates_N,
+            missing_N=modalities - self.items["has"].map(len).to_numpy(np.int64),
+            before_UK=_padded(judged["before"], width) if "before" in judged else None,
+            explored_UK=_padded(judged["explored"], width) == 1,
+        )
+        evaluate = self.settings.evaluate
+        others = {"popularity": self.data.baseline_UK}
+        if "earlier" in judged:
+            others = {PREVIOUS: _padded(judged["earlier"], width)} | others
+        self.comparisons = compare_lists(
+            self.data, others, self.headline_k, seed=self.settings.seed, resamples=evaluate.bootstrap
+        )
+        return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+
+    def _item_vectors(self) -> np.ndarray:
+        """Return what scoring multiplies users with, less the mean: what all items share makes none alike."""
+        vectors_ND = np.load(self.model_folder / "target.npy")
+        return np.asarray(vectors_ND - vectors_ND.mean(axis=0))
+
+    def _earlier(self, version: int | None) -> DataFrame | None:
+        """Return user_id and earlier, the lists of another version, where that is still to be read and is another."""
+        if version is None or version == self.reads["recommendations"]:
+            return None
+        try:
+            lists = self._lists("recommendations", version)
+        except TableError:
+            return None  # garbage collection took it
+        return lists.select("user_id", F.slice("recommended", 1, self.settings.score.top_k).alias("earlier"))
+
+    @property
+    def headline_k(self) -> int:
+        """The K of the summary: the one nearest to 20."""
+        return min(self.settings.evaluate.ks, key=lambda value: abs(value - 20))
+
+    def _lists(self, table: str, version: int | None = None) -> DataFrame:
+        """Return user_id, recommended (item indices, best first) and explored (1 where a place is), by user."""
+        rows = self.store.read(self.spark, table, self.reads[table] if version is None else version)
+        explored = F.coalesce("explored", F.lit(False)) if "explored" in rows.columns else F.lit(False)
+        place = F.struct("rank", "item_index", explored.cast("int").alias("explored"))
+        ranked = rows.join(self.index, "item_id").groupBy("user_id").agg(F.sort_array(F.collect_list(place)).alias("_"))
+        return ranked.select(
+            "user_id", F.col("_.item_index").alias("recommended"), F.col("_.explored").alias("explored")
+        )
+
+
+def _padded(lists: pd.Series, width: int) -> np.ndarray:
+    """Return lists as int64 [U, width], PAD behind their end; a missing list is empty."""
+    padded = np.full((len(lists), width), PAD, np.int64)
+    for row, items in enumerate(lists):
+        if items is not None:
+            padded[row, : len(items)] = items
+    return padded
+
+
+def _candidates(candidates_N: np.ndarray, seen: pd.Series, relevant: pd.Series) -> np.ndarray:
+    """Count what could have been listed for each user; what is relevant counts though it was seen too."""
+    hidden = [
+        np.setdiff1d(np.asarray(mine, np.int64), np.asarray(wanted, np.int64))
+        for mine, wanted in zip(seen, relevant, strict=True)
+    ]
+    return np.array([int(candidates_N.sum() - candidates_N[items].sum()) for items in hidden], np.int64)
+
+
+def _by_popularity(popularity_N: np.ndarray, candidates_N: np.ndarray, seen: pd.Series, k: int) -> np.ndarray:
+    """Rank the candidates by training interactions with the same kernel and the same masks."""
+    one_U1 = torch.ones(len(seen), 1)
+    item_N1 = torch.from_numpy(popularity_N.astype(np.float32))[:, None]
+    masked = [np.asarray(items, np.int64) for items in seen]
+    best = top_k(one_U1, item_N1, torch.zeros(len(item_N1)), k, allowed_N=torch.from_numpy(candidates_N), masked=masked)
+    return best.items_UK
