@@ -10,6 +10,8 @@ from support import Night
 from crossweave.stages.evaluate import evaluate
 from crossweave.stages.score import score_users
 
+BASELINES = {"evaluate__baselines": ["item_knn", "ease", "content_knn"], "evaluate__ease_items": 10}
+
 
 def test_other_lists_are_compared_with_those_of_the_run_before(night: Night, tmp_path: Path) -> None:
     chain, before = night.chain.copy(tmp_path / "ws"), night.result["metrics"]
@@ -17,14 +19,22 @@ def test_other_lists_are_compared_with_those_of_the_run_before(night: Night, tmp
     assert before["evaluate.popularity.ndcg@20.difference"] == pytest.approx(
         before["evaluate.ndcg@20"] - before["evaluate.popularity.ndcg@20"]
     )
+    assert 0 < before["evaluate.item_knn.ndcg@20"] <= 1
+    assert before["evaluate.item_knn.recall@5"] != before["evaluate.popularity.recall@5"]
+    assert "evaluate.ease.ndcg@20" not in before  # not among the default's baselines
     stages = [("score", score_users), ("evaluate", evaluate)]
-    result = chain.run(stages, date="2026-01-03", score__explore__share=0.5)
+    result = chain.run(stages, date="2026-01-03", score__explore__share=0.5, **BASELINES)
     assert result["exit_code"] == 0, result["error"]
     now = result["metrics"]
     assert now["evaluate.previous.ndcg@20"] == pytest.approx(before["evaluate.ndcg@20"])
     difference = now["evaluate.ndcg@20"] - before["evaluate.ndcg@20"]
     assert difference < 0  # half of the places went to items that nobody knows
     assert now["evaluate.previous.ndcg@20.difference"] == pytest.approx(difference)
+    assert now["evaluate.content_knn.ndcg@20"] > 0
+    assert "evaluate.ease.ndcg@20" not in now
+    assert any("not compared with ease: the catalog has" in line for line in chain.said)
     report = (chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
     assert "the run before" in report
     assert "worse" in report
+    assert "Not compared with ease" in report
+    assert "content_knn" in report

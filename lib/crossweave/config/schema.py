@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crossweave.config.evaluation import Baseline
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
 from crossweave.config.section import Fraction, Kind, Name, Positive, Section
@@ -220,6 +221,8 @@ class EvaluateSettings(Section):
     ks: Annotated[list[Positive], Field(min_length=1)]
     bootstrap: Positive
     sample_users: Annotated[int, Field(ge=0)]
+    baselines: list[Baseline]
+    ease_items: Positive
 
 
 class ExportSettings(Section):

@@ -1,4 +1,4 @@
-"""Judges recommendation lists by full ranking: metrics with intervals, slices, and a popularity baseline beside.
+"""Judges recommendation lists by full ranking: metrics with intervals, slices, and baselines beside.
 
 Shapes: U evaluated users, K list places, N items.
 """
@@ -31,7 +31,7 @@ class Judged:
     """What is judged."""
 
     recommended_UK: NDArray[np.int64]  # item indices, best first, PAD where a list is short
-    baseline_UK: NDArray[np.int64]  # the same users' lists by popularity
+    baselines: Mapping[str, NDArray[np.int64]]  # name -> the same users' lists; by popularity first
     relevance: Relevance
     histories: Relevance  # training items of each user
     candidates_U: NDArray[np.int64]  # items that could have been recommended to each user
@@ -45,38 +45,59 @@ class Judged:
 
 def judge(data: Judged, ks: Sequence[int], *, seed: int, resamples: int) -> tuple[list[MetricRow], list[SliceRow]]:
     """Return the metric rows (all users) and the slice rows."""
-    values, baseline = (_per_user(data, lists_UK, ks) for lists_UK in (data.recommended_UK, data.baseline_UK))
+    values = _per_user(data, data.recommended_UK, ks)
+    baselines = {other: _per_user(data, lists_UK, ks) for other, lists_UK in data.baselines.items()}
     intervals = bootstrap_means(values, seed=seed, resamples=resamples)
     rows = []
     for name, interval in intervals.items():
         metric, k = name.split("@")
-        mean = float(baseline[name].mean())
-        rows.append(
-            MetricRow(metric, int(k), OVERALL_SLICE, interval.mean, interval.low, interval.high, interval.users, mean)
-        )
+        means = {other: float(theirs[name].mean()) for other, theirs in baselines.items()}
+        rows.append(_row(metric, int(k), interval.mean, interval.users, means, interval.low, interval.high))
     return rows + _list_metrics(data, ks), _slices(data, values, ks)
 
 
+def compared_metrics(k: int, gated: str | None = None) -> tuple[str, ...]:
+    """Name the metrics that lists are compared by: the usual ones at K, and the one that a gate asks for."""
+    usual = tuple(f"{name}@{k}" for name in COMPARED)
+    return usual if gated is None or gated in usual else (*usual, gated)
+
+
 def compare_lists(
-    data: Judged, others: Mapping[str, NDArray[np.int64]], k: int, *, seed: int, resamples: int
+    data: Judged, others: Mapping[str, NDArray[np.int64]], metrics: Sequence[str], *, seed: int, resamples: int
 ) -> list[ComparisonRow]:
     """Compare the lists with others for the same users, of which only those count that have any there."""
-    ours = ranking_metrics(data.recommended_UK, data.relevance, [k], COMPARED)
     rows = []
     for other, lists_UK in others.items():
         has_U = (lists_UK != PAD).any(axis=1)
         if not has_U.any():
             continue
-        theirs = ranking_metrics(lists_UK, data.relevance, [k], COMPARED)
-        for name in ours:
-            found = compare(other, name, ours[name][has_U], theirs[name][has_U], seed=seed, resamples=resamples)
+        for metric in metrics:
+            name, k = metric.split("@")
+            ours, theirs = (
+                ranking_metrics(lists, data.relevance, [int(k)], [name])[metric][has_U]
+                for lists in (data.recommended_UK, lists_UK)
+            )
+            found = compare(other, metric, ours, theirs, seed=seed, resamples=resamples)
             gap = found.difference
             rows.append(
                 ComparisonRow(
-                    other, name, found.ours, found.theirs, gap.mean, gap.low, gap.high, found.verdict, gap.users
+                    other, metric, found.ours, found.theirs, gap.mean, gap.low, gap.high, found.verdict, gap.users
                 )
             )
     return rows
+
+
+def _row(
+    metric: str,
+    k: int,
+    value: float,
+    users: int,
+    baselines: Mapping[str, float],
+    low: float | None = None,
+    high: float | None = None,
+) -> MetricRow:
+    (first, *others) = baselines.items()
+    return MetricRow(metric, k, OVERALL_SLICE, value, low, high, users, first[1], dict(others))
 
 
 def _per_user(data: Judged, lists_UK: NDArray[np.int64], ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
@@ -87,13 +108,16 @@ def _per_user(data: Judged, lists_UK: NDArray[np.int64], ks: Sequence[int]) -> d
 def _list_metrics(data: Judged, ks: Sequence[int]) -> list[MetricRow]:
     """Figures of all lists together: they belong to no single user, so they carry no interval."""
     candidates, users = int(data.candidates_N.sum()), data.relevance.users
+    sides = {"": data.recommended_UK, **data.baselines}
     rows = []
     for k in ks:
-        for name, measure in (("coverage", coverage), ("gini", gini)):
-            ours, theirs = (measure(lists, candidates, k) for lists in (data.recommended_UK, data.baseline_UK))
-            rows.append(MetricRow(name, k, OVERALL_SLICE, ours, None, None, users, theirs))
-        ours, theirs = (novelty(lists, data.popularity_N, k) for lists in (data.recommended_UK, data.baseline_UK))
-        rows.append(MetricRow("novelty", k, OVERALL_SLICE, ours, None, None, users, theirs))
+        for name, measure in (
+            ("coverage", functools.partial(coverage, candidates=candidates, k=k)),
+            ("gini", functools.partial(gini, candidates=candidates, k=k)),
+            ("novelty", functools.partial(novelty, popularity=data.popularity_N, k=k)),
+        ):
+            means = {other: measure(lists_UK) for other, lists_UK in sides.items()}
+            rows.append(_row(name, k, means.pop(""), users, means))
         for name, per_list in (
             ("diversity", functools.partial(intra_list_diversity, item_ND=data.vectors_ND, k=k)),
             (
@@ -101,11 +125,11 @@ def _list_metrics(data: Judged, ks: Sequence[int]) -> list[MetricRow]:
                 functools.partial(popularity_lift, histories=data.histories, popularity_N=data.popularity_N, k=k),
             ),
         ):
-            ours_U, theirs_U = per_list(data.recommended_UK), per_list(data.baseline_UK)
-            has_U = np.isfinite(ours_U) & np.isfinite(theirs_U)
+            values = {other: per_list(lists_UK) for other, lists_UK in sides.items()}
+            has_U = np.logical_and.reduce([np.isfinite(value_U) for value_U in values.values()])
             if has_U.any():
-                means = float(ours_U[has_U].mean()), float(theirs_U[has_U].mean())
-                rows.append(MetricRow(name, k, OVERALL_SLICE, means[0], None, None, int(has_U.sum()), means[1]))
+                means = {other: float(value_U[has_U].mean()) for other, value_U in values.items()}
+                rows.append(_row(name, k, means.pop(""), int(has_U.sum()), means))
     return rows
 
 

@@ -61,6 +61,7 @@ class MetricRow:
     high: float | None
     users: int
     baseline: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)  # of further baselines, by name
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class ReportContent:
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     metrics: Sequence[MetricRow] = ()
     comparisons: Sequence[ComparisonRow] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # what it could not be compared with -> why
     slices: Sequence[SliceRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     cards: Sequence[UserCard] = ()

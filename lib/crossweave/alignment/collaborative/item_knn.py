@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
+
+COLUMNS_AT_ONCE = 512  # of the co-occurrences, which in whole may be as dense as N²
 
 
 class ItemKnn(ItemItem):
@@ -19,14 +21,17 @@ class ItemKnn(ItemItem):
 
     @classmethod
     def fit(cls, seen_UN: csr_matrix, neighbours: int = 200, shrink: float = 10.0, dense_items: int = 20_000) -> Self:
-        """Count common users: time and memory of the sparse product XᵀX."""
+        """Count common users: time of the sparse product XᵀX, memory of some of its columns and of what is kept."""
         if neighbours < 1 or shrink < 0.0:
             raise TypeError("neighbours must be at least 1 and shrink at least 0")
-        common_NN = (seen_UN.T @ seen_UN).tocsr()
-        root_N = np.sqrt(common_NN.diagonal())
-        common_NN.setdiag(0.0)
-        common_NN.eliminate_zeros()
-        pairs = common_NN.tocoo()
-        weights = pairs.data / (root_N[pairs.row] * root_N[pairs.col] + shrink)
-        kept_NN = largest_of_columns(csr_matrix((weights, (pairs.row, pairs.col)), shape=pairs.shape), neighbours)
+        item_NU, by_item_UN = seen_UN.T.tocsr(), seen_UN.tocsc()
+        root_N = np.sqrt(np.asarray(seen_UN.multiply(seen_UN).sum(axis=0)).ravel())
+        parts = []
+        for start in range(0, seen_UN.shape[1], COLUMNS_AT_ONCE):
+            common = (item_NU @ by_item_UN[:, start : start + COLUMNS_AT_ONCE]).tocoo()
+            other = common.row != common.col + start
+            row, column, count = common.row[other], common.col[other], common.data[other]
+            weights = count / (root_N[row] * root_N[column + start] + shrink)
+            parts.append(largest_of_columns(csr_matrix((weights, (row, column)), shape=common.shape), neighbours))
+        kept_NN = hstack(parts, format="csr")
         return cls(kept_NN.toarray() if kept_NN.shape[0] <= dense_items else kept_NN)

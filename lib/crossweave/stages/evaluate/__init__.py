@@ -15,6 +15,7 @@ from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import MetricRow, SliceRow
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
 from crossweave.tables.files import digest, write_atomically
@@ -22,7 +23,7 @@ from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
 
 STAGE = "evaluate"
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -57,17 +58,19 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
     record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
     record.metrics |= {f"before.{s.metric}": s.value for s in slices if (s.family, s.slice) == (REORDERING, "before")}
-    record.metrics |= {f"popularity.{row.metric}@{row.k}": row.baseline or 0.0 for row in metrics}
+    for row in metrics:
+        record.metrics |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
     path = context.folder / "report.html"
     write_atomically(path, render_report(report_content(work, metrics, slices)))
-    for row in work.comparisons:
-        name = f"{'previous' if row.other == PREVIOUS else row.other}.{row.metric}"
-        record.metrics |= {name: row.theirs, f"{name}.difference": row.difference}
+    for beside in work.comparisons:
+        name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
+        record.metrics |= {name: beside.theirs, f"{name}.difference": beside.difference}
     shown = ", ".join(
         f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in headline(metrics, work.headline_k)
     )
     verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
-    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])
+    missing = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
+    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), *missing, f"report: {path}"])
     details = {"report": str(path), "summary": record.note, "protocol": protocol}
     receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details))
 
@@ -94,11 +97,18 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     return reads, digest(facts)
 
 
+def baseline_values(row: MetricRow) -> dict[str, float]:
+    """Return a metric's values of the baselines, by name."""
+    return {POPULARITY: row.baseline or 0.0, **row.others}
+
+
 def _store(judging: Judging, metrics: list[MetricRow], slices: list[SliceRow], fingerprint: str) -> int:
     """Append the figures to the table metrics; returns its version."""
     date, store = judging.context.date, judging.store
     rows: list[tuple[Any, ...]] = [(date, m.metric, m.k, m.slice, m.value, m.low, m.high, m.users) for m in metrics]
-    rows += [(date, f"popularity.{m.metric}", m.k, m.slice, m.baseline, None, None, m.users) for m in metrics]
+    for m in metrics:
+        for name, value in baseline_values(m).items():
+            rows.append((date, f"{name}.{m.metric}", m.k, m.slice, value, None, None, m.users))
     for s in slices:
         metric, k = s.metric.split("@")
         rows.append((date, metric, int(k), f"{s.family}: {s.slice}", s.value, None, None, s.n))

@@ -69,6 +69,7 @@ def report_content(judging: Judging, metrics: list[MetricRow], slices: list[Slic
         curves={name: [(x, y) for x, y in points] for name, points in curves.items()},
         metrics=metrics,
         comparisons=judging.comparisons,
+        left_out=judging.left_out,
         slices=slices,
         quarantine=_quarantine(judging),
         cards=_cards(judging),

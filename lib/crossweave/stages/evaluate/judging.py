@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError, TableError
-from crossweave.evaluation.judge import Judged, compare_lists, judge
+from crossweave.evaluation.judge import Judged, compare_lists, compared_metrics, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report_content import ComparisonRow, MetricRow, SliceRow
 from crossweave.runtime.run import StageContext
-from crossweave.scoring.topk import PAD, top_k
+from crossweave.scoring.topk import PAD
+from crossweave.stages.evaluate.baselines import baseline_lists
 from crossweave.tables.store import TableStore
 
 PREVIOUS = "the run before"
@@ -40,6 +40,7 @@ class Judging:
         self.users: list[str] = []
         self.data: Judged | None = None
         self.comparisons: list[ComparisonRow] = []
+        self.left_out: dict[str, str] = {}  # baseline -> why
 
     def _events(self) -> DataFrame:
         """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
@@ -83,7 +84,7 @@ class Judging:
         width = self.settings.score.top_k
         self.data = Judged(
             recommended_UK=_padded(judged["recommended"], width),
-            baseline_UK=_by_popularity(popularity_N, candidates_N, judged["seen"], width),
+            baselines=self._baselines(judged, popularity_N, candidates_N, width),
             relevance=Relevance.from_lists(judged["relevant"]),
             histories=Relevance.from_lists(judged["history"]),
             candidates_U=_candidates(candidates_N, judged["seen"], judged["relevant"]),
@@ -95,13 +96,29 @@ class Judging:
             explored_UK=_padded(judged["explored"], width) == 1,
         )
         evaluate = self.settings.evaluate
-        others = {"popularity": self.data.baseline_UK}
+        others = dict(self.data.baselines)
         if "earlier" in judged:
             others = {PREVIOUS: _padded(judged["earlier"], width)} | others
+        metrics = compared_metrics(self.headline_k)
         self.comparisons = compare_lists(
-            self.data, others, self.headline_k, seed=self.settings.seed, resamples=evaluate.bootstrap
+            self.data, others, metrics, seed=self.settings.seed, resamples=evaluate.bootstrap
         )
         return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+
+    def _baselines(
+        self, judged: pd.DataFrame, popularity_N: np.ndarray, candidates_N: np.ndarray, k: int
+    ) -> dict[str, np.ndarray]:
+        """Return the lists of the same users by simple recommenders, which learn from training rows alone."""
+        lists, self.left_out = baseline_lists(
+            self.context,
+            self.protocol,
+            [np.asarray(items, np.int64) for items in judged["history"]],
+            [np.asarray(items, np.int64) for items in judged["seen"]],
+            popularity_N,
+            candidates_N,
+            k,
+        )
+        return lists
 
     def _item_vectors(self) -> np.ndarray:
         """Return what scoring multiplies users with, less the mean: what all items share makes none alike."""
@@ -150,12 +167,3 @@ def _candidates(candidates_N: np.ndarray, seen: pd.Series, relevant: pd.Series) 
         for mine, wanted in zip(seen, relevant, strict=True)
     ]
     return np.array([int(candidates_N.sum() - candidates_N[items].sum()) for items in hidden], np.int64)
-
-
-def _by_popularity(popularity_N: np.ndarray, candidates_N: np.ndarray, seen: pd.Series, k: int) -> np.ndarray:
-    """Rank the candidates by training interactions with the same kernel and the same masks."""
-    one_U1 = torch.ones(len(seen), 1)
-    item_N1 = torch.from_numpy(popularity_N.astype(np.float32))[:, None]
-    masked = [np.asarray(items, np.int64) for items in seen]
-    best = top_k(one_U1, item_N1, torch.zeros(len(item_N1)), k, allowed_N=torch.from_numpy(candidates_N), masked=masked)
-    return best.items_UK

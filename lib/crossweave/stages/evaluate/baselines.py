@@ -1,0 +1,69 @@
+"""The lists that simple recommenders make for the judged users."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossweave.feeding.interactions import read_interactions
+from crossweave.feeding.items import open_items
+from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.runtime.run import StageContext
+from crossweave.scoring.baselines import POPULARITY, fit_baseline, rank_baseline, why_not
+from crossweave.tables.receipts import Receipts
+
+
+def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], dict[str, str]]:
+    """Return the baselines that can be made tonight, popularity first, and why the others cannot."""
+    settings, manifest = context.settings.evaluate, _manifest(context)
+    left_out: dict[str, str] = {}
+    for name in dict.fromkeys(settings.baselines):
+        if name == POPULARITY:
+            continue
+        if manifest is None:
+            left_out[name] = "the tensors that it learns from are gone"
+            continue
+        why = why_not(
+            name,
+            items=manifest.items,
+            ease_items=settings.ease_items,
+            modalities=len(manifest.modalities),
+            cold=protocol == "cold",
+        )
+        if why:
+            left_out[name] = why
+    wanted = [name for name in settings.baselines if name != POPULARITY and name not in left_out]
+    return [POPULARITY, *dict.fromkeys(wanted)], left_out
+
+
+def baseline_lists(
+    context: StageContext,
+    protocol: str,
+    histories: list[np.ndarray],
+    seen: list[np.ndarray],
+    popularity_N: np.ndarray,
+    candidates_N: np.ndarray,
+    k: int,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return each baseline's lists, int64 [users, k], popularity's first, and why others are left out.
+
+    They learn from the tensors: the training rows of all users, under the cold protocol without the withheld items.
+    """
+    names, left_out = chosen_baselines(context, protocol)
+    manifest, users = _manifest(context), len(seen)
+    lists = {POPULARITY: rank_baseline(None, histories, seen, popularity_N, candidates_N, k)}
+    if manifest is None or names == [POPULARITY]:
+        return lists, left_out
+    items, seen_UN = open_items(manifest), read_interactions(manifest).seen_UN
+    progress = context.progress("baselines", users * (len(names) - 1), "users")
+    for done, name in enumerate(names[1:]):
+        progress.update(done * users, f"fitting {name}")
+        scorer = fit_baseline(name, seen_UN, items.vectors, items.present_NM)
+        tick = lambda ranked, at=done * users, name=name: progress.update(at + ranked, name)  # noqa: E731
+        lists[name] = rank_baseline(scorer, histories, seen, popularity_N, candidates_N, k, tick)
+    progress.close(users * (len(names) - 1))
+    return lists, left_out
+
+
+def _manifest(context: StageContext) -> Manifest | None:
+    folder = Receipts(context.workspace).required("tensors").details["folder"]
+    return load_manifest(context.workspace / "tensors" / folder)
