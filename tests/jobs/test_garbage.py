@@ -165,6 +165,31 @@ def test_a_model_that_is_not_served_and_old_goes(nights: Shop):
     assert sorted(p.name for p in models.iterdir()) == ["served", "young"]
 
 
+def test_what_is_served_stays_though_the_stages_have_moved_on(nights: Shop):
+    from crossweave.tables.receipts import Receipt
+    from crossweave.tables.served import Chain, serve
+
+    def chain(version: int, folder: str) -> Chain:
+        details = {"folder": folder, "protocol": "warm"}
+        stages = ("ingest", "tensors", "train", "score")
+        return Chain(
+            *(Receipt(s, "f", folder, {"item_rows": version}, {"catalog": version}, 1, details) for s in stages)
+        )
+
+    models = nights.chain.workspace / "models"
+    for name in ("older", "served", "other"):
+        (models / name).mkdir(parents=True)
+        (models / name / "model.json").write_bytes(b"x")
+    serve(nights.chain.workspace, chain(0, "older"), "2026-01-01", "one")
+    serve(nights.chain.workspace, chain(1, "served"), "2026-01-02", "two")
+    shutil.rmtree(nights.chain.workspace / "runs")
+    nights.age(days=30)
+    nights.collect(gc__keep_versions=1)
+    for table in ("catalog", "item_rows"):
+        assert [nights.readable(table, v) for v in range(4)] == [False, True, False, True]
+    assert [p.name for p in models.iterdir()] == ["served"]
+
+
 def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):
     nights.age(days=30)
     (log,) = nights.chain.workspace.glob("tables/users/_delta_log/*0.json")

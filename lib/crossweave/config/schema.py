@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crossweave.config.evaluation import Baseline
+from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
 from crossweave.config.section import Fraction, Kind, Name, Positive, Section
@@ -223,6 +223,8 @@ class EvaluateSettings(Section):
     sample_users: Annotated[int, Field(ge=0)]
     baselines: list[Baseline]
     ease_items: Positive
+    gate: GateSettings | None
+    drift: DriftSettings | None
 
 
 class ExportSettings(Section):

@@ -29,7 +29,7 @@ from crossweave.evaluation.report_content import (
 
 _TEMPLATE = "report.html.j2"
 _GOOD = frozenset({"done", "ok", "success", "succeeded", "complete", "completed"})
-_BAD = frozenset({"failed", "error", "aborted", "killed"})
+_BAD = frozenset({"failed", "error", "aborted", "killed", "refused by the gate"})
 
 
 def render_report(content: ReportContent) -> str:
@@ -62,6 +62,8 @@ def render_report(content: ReportContent) -> str:
         other_baselines=list(dict.fromkeys(name for row in content.metrics for name in row.others)),
         comparisons=content.comparisons,
         left_out=content.left_out,
+        refused=content.refused,
+        drift=content.drift,
         charts=_metric_charts(content.metrics),
         families=_slice_families(content.slices),
         quarantine=content.quarantine,

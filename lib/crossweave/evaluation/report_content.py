@@ -80,6 +80,23 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
+class DriftRow:
+    """How far one thing moved from the run before."""
+
+    name: str  # "items added"
+    what: str  # the figure in words
+    value: float
+    setting: str  # of evaluate.drift, that holds the limit
+    limit: float | None
+    falls: bool = False  # whether a small value is what to warn of
+
+    @property
+    def warns(self) -> bool:
+        """Whether the value has passed its limit."""
+        return self.limit is not None and (self.value < self.limit if self.falls else self.value > self.limit)
+
+
+@dataclass(frozen=True)
 class SliceRow:
     """One metric on one slice of a family ("history length", "item warmth", …)."""
 
@@ -150,7 +167,9 @@ class ReportContent:
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     metrics: Sequence[MetricRow] = ()
     comparisons: Sequence[ComparisonRow] = ()
+    refused: Sequence[str] = ()  # why the run is not served, sentence by sentence without the full stop
     left_out: Mapping[str, str] = field(default_factory=dict)  # what it could not be compared with -> why
+    drift: Sequence[DriftRow] = ()
     slices: Sequence[SliceRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     cards: Sequence[UserCard] = ()

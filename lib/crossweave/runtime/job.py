@@ -85,11 +85,14 @@ def describe(record: StageRecord) -> str:
         parts.append(f"{sum(total.quarantined.values()):,} quarantined ({reasons})")
     counts = " · ".join(parts) if record.ledgers else "done"
     note = f" · {record.note}" if record.note else ""
-    return f"  {record.name:<9} {record.seconds:7.1f} s  {counts}{note}"
+    more = "".join(f"\n  {line}" for line in (*record.notes, *(f"warning: {what}" for what in record.warnings)))
+    return f"  {record.name:<9} {record.seconds:7.1f} s  {counts}{note}{more}"
 
 
 def _conclude(result: RunResult, folder: Path, say: Say) -> None:
     if result.error is not None:
+        for what in result.stages[-1].warnings if result.stages else ():  # of the stage that ended early
+            say(f"  warning: {what}")
         say(f"failed (exit {result.exit_code}): {result.error['message']}")
         if result.error["hint"]:
             say(f"what to do: {result.error['hint']}")

@@ -61,6 +61,8 @@ class StageRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     noop: bool = False
     note: str = ""
+    notes: list[str] = field(default_factory=list)  # what was left out, and why
+    warnings: list[str] = field(default_factory=list)  # what somebody should look at; the run goes on
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -97,6 +99,8 @@ class StageRecord:
             "quarantined": dict(sorted(total.quarantined.items())),
             "reads": self.reads,
             "writes": self.writes,
+            "notes": self.notes,
+            "warnings": self.warnings,
         }
 
     def flat_metrics(self) -> dict[str, float]:

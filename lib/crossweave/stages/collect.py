@@ -20,6 +20,7 @@ from crossweave.tables.garbage import (
     written,
 )
 from crossweave.tables.receipts import Receipts
+from crossweave.tables.served import load_served
 from crossweave.tables.store import TableStore
 
 STAGE = "gc"
@@ -35,7 +36,7 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
     settings = context.settings.gc
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=settings.keep_days)
     store = TableStore(context.workspace / "tables")
-    used, model = _in_use(context, before)
+    used, served = _in_use(context, before)
     names = table_names(store)
     unused = [n for n in names if n.startswith(FEATURES) and n not in used and last_change(store, n) < before]
     files = [
@@ -45,7 +46,7 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
         for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
     ]
     tables = [folder_garbage(store.folder(name)) for name in unused]
-    models = _old_models(context.workspace / "models", model, before)
+    models = _old_models(context.workspace / "models", served, before)
     if not settings.dry_run:
         for garbage in (*files, *tables, *models):
             garbage.remove()
@@ -61,24 +62,28 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
     )
 
 
-def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, set[int]], str | None]:
-    """Return the table versions that later stages or recent runs read, and the model that is served."""
+def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, set[int]], set[str]]:
+    """Return the table versions that later stages, recent runs or what is served read, and the models in use."""
     receipts = Receipts(context.workspace).all()
     used: dict[str, set[int]] = defaultdict(set)
     named = [receipt.writes for receipt in receipts]
     for result in recent_results(context.workspace, since):
         named += [versions for stage in result["stages"] for versions in (stage["reads"], stage["writes"])]
+    trained = [receipt for receipt in receipts if receipt.stage == "train"]
+    served = load_served(context.workspace)
+    if served is not None:
+        trained.append(served.chain.train)
+        named += [versions for receipt in served.chain for versions in (receipt.reads, receipt.writes)]
     for versions in named:
         for name, version in versions.items():
             used[name].add(version)
-    trained = next((receipt for receipt in receipts if receipt.stage == "train"), None)
-    return used, trained.details["folder"] if trained is not None else None
+    return used, {receipt.details["folder"] for receipt in trained}
 
 
-def _old_models(folder: Path, served: str | None, before: datetime.datetime) -> list[Garbage]:
-    """Return the model folders that are not the served one and in which nothing was written since `before`."""
+def _old_models(folder: Path, served: set[str], before: datetime.datetime) -> list[Garbage]:
+    """Return the model folders that are not in use and in which nothing was written since `before`."""
     old = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name != served and max(written(file) for file in (path, *path.rglob("*"))) < before:
+        if path.name not in served and max(written(file) for file in (path, *path.rglob("*"))) < before:
             old.append(folder_garbage(path))
     return old

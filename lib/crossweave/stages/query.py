@@ -1,4 +1,4 @@
-"""Query: what a user gets, what is near an item, what a sentence finds; reads the last chain and changes nothing."""
+"""Query: what a user gets, what is near an item, what a sentence finds; reads what is served and changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import load_manifest
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.tables.encoder_states import EncoderStates
-from crossweave.tables.receipts import Receipts
+from crossweave.tables.served import served_chain
 from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import gather_items
 
@@ -39,13 +39,14 @@ class Answer:
 
 
 class Query:
-    """The last scored chain of a workspace, asked without Spark."""
+    """The served chain of a workspace, asked without Spark."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raise SettingsError where nothing was scored yet."""
+        """Raise SettingsError where nothing was scored yet, or nothing is served."""
         self.settings, self.workspace = settings, Path(settings.workspace).resolve()
-        receipts = Receipts(self.workspace)
-        self.tensors, self.trained, self.scored = (receipts.required(n) for n in ("tensors", "train", "score"))
+        _, self.tensors, self.trained, self.scored = served_chain(
+            self.workspace, gated=settings.evaluate.gate is not None
+        )
         self.store = TableStore(self.workspace / "tables")
         self.folder = self.workspace / "models" / str(self.trained.details["folder"])
 

@@ -22,6 +22,7 @@ from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.served import load_served
 from crossweave.tables.splits import trainable
 from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
@@ -61,7 +62,7 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
     record.note = str(folder)
     details = {"folder": folder.name, "protocol": settings.split.protocol}
     receipts.publish(Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details))
-    _forget_old_sets(folder)
+    _forget_old_sets(context.workspace, folder)
 
 
 def is_current(context: StageContext) -> bool:
@@ -325,9 +326,12 @@ def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(columns, names=names)
 
 
-def _forget_old_sets(current: Path) -> None:
-    """Keep the current tensor set and the one before it; older ones can be built again from the tables."""
+def _forget_old_sets(workspace: Path, current: Path) -> None:
+    """Keep the current tensor set, the one before it and the served one; others can be built again from the tables."""
+    served = load_served(workspace)
     finished = [path for path in current.parent.iterdir() if load_manifest(path) is not None]
     finished.sort(key=lambda path: (path == current, path.stat().st_mtime), reverse=True)
     for path in finished[KEPT_SETS:]:
+        if served is not None and path.name == served.chain.tensor_set:
+            continue
         shutil.rmtree(path, ignore_errors=True)

@@ -143,9 +143,12 @@ SCHEMAS = {
 }
 
 
+FEATURE_TABLES = "features/"
+
+
 def table_schema(name: str) -> pa.Schema:
     """Return the Arrow schema of a table by its name; feature tables are called `features/…`."""
-    return FEATURES if name.startswith("features/") else SCHEMAS[name]
+    return FEATURES if name.startswith(FEATURE_TABLES) else SCHEMAS[name]
 
 
 def spark_schema(name: str) -> StructType:
@@ -155,4 +158,4 @@ def spark_schema(name: str) -> StructType:
 
 def feature_table(modality: str, fingerprint: str) -> str:
     """Name the feature table of a (modality, encoder fingerprint)."""
-    return f"features/{modality}-{fingerprint[:16]}"
+    return f"{FEATURE_TABLES}{modality}-{fingerprint[:16]}"

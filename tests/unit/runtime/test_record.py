@@ -63,6 +63,8 @@ def test_a_record_becomes_an_entry_with_exactly_the_agreed_keys() -> None:
         "quarantined": {"bomb": 1, "torn": 1},
         "reads": {"catalog": 3},
         "writes": {"features/text-ab": 1},
+        "notes": [],
+        "warnings": [],
     }
 
 

@@ -37,7 +37,18 @@ from crossweave.runtime.run import Run, Stage, StageContext
 
 DATE = datetime.date(2026, 3, 1)
 KEYS = {"schema", "run_id", "job", "date", "status", "exit_code", "stages", "metrics", "error"}
-STAGE_KEYS = {"name", "seconds", "rows_in", "rows_out", "skipped", "quarantined", "reads", "writes"}
+STAGE_KEYS = {
+    "name",
+    "seconds",
+    "rows_in",
+    "rows_out",
+    "skipped",
+    "quarantined",
+    "reads",
+    "writes",
+    "notes",
+    "warnings",
+}
 
 SLEEPER = """
 import datetime, sys, time
@@ -120,6 +131,8 @@ def test_a_run_that_worked_writes_down_everything_it_did(make_settings: Callable
                 "quarantined": {"empty": 1},
                 "reads": {"catalog": 2},
                 "writes": {"item_index": 3},
+                "notes": [],
+                "warnings": [],
             }
         ],
         "metrics": {

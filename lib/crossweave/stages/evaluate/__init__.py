@@ -17,13 +17,26 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content
+from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
+from crossweave.stages.evaluate.promotion import (
+    as_details,
+    chain_before,
+    check_gate,
+    check_gate_tonight,
+    knows_enough,
+    lists_before,
+    reasons_against,
+    reconsidered,
+    settle,
+)
 from crossweave.tables.files import digest, write_atomically
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
+from crossweave.tables.served import REFUSED, Chain
 
 STAGE = "evaluate"
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -33,27 +46,35 @@ def check_evaluation(settings: Settings) -> None:
             f"evaluate.ks asks for K={max(settings.evaluate.ks)}, but lists end at score.top_k={settings.score.top_k}",
             "raise score.top_k or drop that K",
         )
+    check_gate(settings)
 
 
 def evaluate(context: StageContext, record: StageRecord) -> None:
     """Compute the metrics of the last score stage and write `report.html` into the run's folder.
 
-    Appends to the table metrics.
+    Appends to the table metrics. The run is served from then on, unless evaluate.gate refuses it: the report and the
+    figures are there, the old run stays served, and PromotionRefusedError says why.
     """
     settings = context.settings
     check_evaluation(settings)
     receipts = Receipts(context.workspace)
-    trained, scored = receipts.required("train"), receipts.required("score")
+    chain = Chain.latest(context.workspace)
+    if chain.score.details.get("model", chain.model) != chain.model:
+        raise SettingsError("the lists were made by another model than the last trained one", "run ./submit.sh score")
+    check_gate_tonight(context, chain.protocol)
     record.reads, fingerprint = _inputs(context)
     last = receipts.latest(STAGE)
     if last is not None and is_current(context):
         record.nothing_to_do(last.rows, record.reads, last.details["summary"])
+        decided = reconsidered(context, last)
+        if decided != last:
+            receipts.publish(decided)
+        settle(context, record, chain, decided)
         return
-    model_folder = context.workspace / "models" / trained.details["folder"]
-    protocol = scored.details["protocol"]
-    work = Judging(context, record.reads, protocol, model_folder)
-    same_protocol = last is not None and last.details.get("protocol") == protocol
-    metrics, slices = work.judge(last.reads["recommendations"] if last is not None and same_protocol else None)
+    work = Judging(context, record.reads, chain.protocol, context.workspace / "models" / chain.model)
+    metrics, slices = work.judge(lists_before(context, chain, last))
+    drift, unknown = drift_rows(work, chain_before(context, chain), chain)
+    refused = reasons_against(context, work.comparisons, work.left_out)
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
     record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
@@ -61,7 +82,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     for row in metrics:
         record.metrics |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
     path = context.folder / "report.html"
-    write_atomically(path, render_report(report_content(work, metrics, slices)))
+    write_atomically(path, render_report(report_content(work, metrics, slices, refused, drift)))
     for beside in work.comparisons:
         name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
         record.metrics |= {name: beside.theirs, f"{name}.difference": beside.difference}
@@ -69,16 +90,27 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
         f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in headline(metrics, work.headline_k)
     )
     verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
-    missing = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
-    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), *missing, f"report: {path}"])
-    details = {"report": str(path), "summary": record.note, "protocol": protocol}
-    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details))
+    record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
+    record.notes += [f"drift is not known: {unknown}"] if unknown else []
+    record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
+    record.warnings = warnings_of(drift)
+    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])
+    details = {"report": str(path), "summary": record.note, "protocol": chain.protocol, REFUSED: refused}
+    details |= as_details(chain, work.comparisons, work.left_out)
+    receipt = Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details)
+    receipts.publish(receipt)
+    settle(context, record, chain, receipt)
 
 
 def is_current(context: StageContext) -> bool:
     """Say whether tonight's recommendations are judged, and the report is still there."""
     last = Receipts(context.workspace).latest(STAGE)
-    return last is not None and last.fingerprint == _inputs(context)[1] and Path(last.details["report"]).is_file()
+    return (
+        last is not None
+        and last.fingerprint == _inputs(context)[1]
+        and Path(last.details["report"]).is_file()
+        and knows_enough(context, last)
+    )
 
 
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
@@ -89,7 +121,7 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     facts = {
         "code": CODE_VERSION,
         "reads": reads,
-        "settings": settings.evaluate.model_dump(),
+        "settings": settings.evaluate.model_dump(exclude={"gate"}),  # which judges what was judged
         "date": context.date.isoformat(),
         "model": trained.fingerprint,
         "seed": settings.seed,

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from crossweave import __version__
 from crossweave.config import settings_yaml
 from crossweave.evaluation.report_content import (
+    DriftRow,
     HeadlineMetric,
     HistoryItem,
     MetricRow,
@@ -48,7 +49,9 @@ def headline(metrics: list[MetricRow], k: int) -> list[HeadlineMetric]:
     ]
 
 
-def report_content(judging: Judging, metrics: list[MetricRow], slices: list[SliceRow]) -> ReportContent:
+def report_content(
+    judging: Judging, metrics: list[MetricRow], slices: list[SliceRow], refused: list[str], drift: list[DriftRow]
+) -> ReportContent:
     """Return all that the report shows of a judged run."""
     context = judging.context
     versions = {"crossweave": __version__, "python": platform.python_version()} | {
@@ -61,7 +64,7 @@ def report_content(judging: Judging, metrics: list[MetricRow], slices: list[Slic
             date=context.date.isoformat(),
             job=context.job,
             protocol=PROTOCOLS[judging.protocol],
-            status="done",
+            status="refused by the gate" if refused else "done",
             versions=versions,
             headline=headline(metrics, judging.headline_k),
         ),
@@ -70,6 +73,8 @@ def report_content(judging: Judging, metrics: list[MetricRow], slices: list[Slic
         metrics=metrics,
         comparisons=judging.comparisons,
         left_out=judging.left_out,
+        refused=refused,
+        drift=drift,
         slices=slices,
         quarantine=_quarantine(judging),
         cards=_cards(judging),

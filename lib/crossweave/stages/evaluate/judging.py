@@ -40,7 +40,7 @@ class Judging:
         self.users: list[str] = []
         self.data: Judged | None = None
         self.comparisons: list[ComparisonRow] = []
-        self.left_out: dict[str, str] = {}  # baseline -> why
+        self.left_out: dict[str, str] = {}  # what the lists are not compared with -> why
 
     def _events(self) -> DataFrame:
         """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
@@ -99,7 +99,7 @@ class Judging:
         others = dict(self.data.baselines)
         if "earlier" in judged:
             others = {PREVIOUS: _padded(judged["earlier"], width)} | others
-        metrics = compared_metrics(self.headline_k)
+        metrics = compared_metrics(self.headline_k, evaluate.gate.metric if evaluate.gate is not None else None)
         self.comparisons = compare_lists(
             self.data, others, metrics, seed=self.settings.seed, resamples=evaluate.bootstrap
         )
@@ -109,7 +109,7 @@ class Judging:
         self, judged: pd.DataFrame, popularity_N: np.ndarray, candidates_N: np.ndarray, k: int
     ) -> dict[str, np.ndarray]:
         """Return the lists of the same users by simple recommenders, which learn from training rows alone."""
-        lists, self.left_out = baseline_lists(
+        lists, left_out = baseline_lists(
             self.context,
             self.protocol,
             [np.asarray(items, np.int64) for items in judged["history"]],
@@ -118,6 +118,7 @@ class Judging:
             candidates_N,
             k,
         )
+        self.left_out |= left_out
         return lists
 
     def _item_vectors(self) -> np.ndarray:
@@ -132,7 +133,8 @@ class Judging:
         try:
             lists = self._lists("recommendations", version)
         except TableError:
-            return None  # garbage collection took it
+            self.left_out[PREVIOUS] = "its lists cannot be read any more"  # garbage collection took them
+            return None
         return lists.select("user_id", F.slice("recommended", 1, self.settings.score.top_k).alias("earlier"))
 
     @property

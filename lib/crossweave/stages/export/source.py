@@ -1,4 +1,4 @@
-"""What an export reads: the receipts of the last chain, its tables, model and item vectors."""
+"""What an export reads: the receipts of the chain that is served, its tables, model and item vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crossweave.errors import SettingsError
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest
-from crossweave.tables.receipts import Receipts
+from crossweave.tables.served import served_chain
 from crossweave.tables.store import TableStore
 
 CODE_VERSION = 1
@@ -27,10 +27,9 @@ class Source:
     """One scored workspace."""
 
     def __init__(self, context: StageContext) -> None:
-        self.context, receipts = context, Receipts(context.workspace)
-        self.ingest, self.tensors, self.trained, self.scored = (
-            receipts.required(stage) for stage in ("ingest", "tensors", "train", "score")
-        )
+        self.context = context
+        gated = context.settings.evaluate.gate is not None
+        self.ingest, self.tensors, self.trained, self.scored = served_chain(context.workspace, gated=gated)
         self.store = TableStore(context.workspace / "tables")
         self.reads = {"recommendations": self.scored.writes["recommendations"]}
         self.types: dict[str, str] = self.ingest.details["id_types"]  # item, user -> integer or string

@@ -117,7 +117,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
     record.metrics |= found
     record.note = f"{written.rows:,} recommendations"
-    details = {"protocol": tensors.details["protocol"]}
+    details = {"protocol": tensors.details["protocol"], "model": trained.details["folder"]}
     if settings.score.incremental:
         record.writes |= {STATES: _replace(store, user_states(users), STATES)}
         record.metrics |= {"users_scored": due_count, "users_carried_over": count - due_count}

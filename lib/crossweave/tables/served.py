@@ -1,0 +1,115 @@
+"""What is served: the last run whose lists may leave the workspace, beside the last run that made some.
+
+`receipts/served.json` holds copies of the receipts of one whole chain, because those of the stages move on every night.
+It is written, in one atomic rename, when a run passes evaluation; garbage collection keeps what it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from crossweave.errors import SettingsError
+from crossweave.tables.files import read_json, write_json
+from crossweave.tables.receipts import Receipt, Receipts
+
+REFUSED = "refused"
+"""Key of the evaluate stage's receipt: why the run that it judged may not be served, sentence by sentence."""
+JUDGED = "judged"
+"""Key of the same: the run of the score stage that it judged."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The receipts of the stages that lead from the input to lists."""
+
+    ingest: Receipt
+    tensors: Receipt
+    train: Receipt
+    score: Receipt
+
+    @classmethod
+    def latest(cls, workspace: Path) -> Self:
+        """Return the last receipt of each; raises SettingsError where a stage never completed."""
+        return cls(*(Receipts(workspace).required(name) for name in cls.__dataclass_fields__))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """Build a chain from its JSON."""
+        return cls(**{name: Receipt(**receipt) for name, receipt in values.items()})
+
+    def __iter__(self) -> Iterator[Receipt]:
+        return iter((self.ingest, self.tensors, self.train, self.score))
+
+    @property
+    def protocol(self) -> str:
+        """Under which the lists were made: warm or cold."""
+        return str(self.score.details["protocol"])
+
+    @property
+    def model(self) -> str:
+        """The folder of the model, below models/."""
+        return str(self.train.details["folder"])
+
+    @property
+    def tensor_set(self) -> str:
+        """The folder of the tensors that the model was trained on, below tensors/."""
+        return str(self.tensors.details["folder"])
+
+
+@dataclass(frozen=True)
+class Served:
+    """The run that is served, and the one before it (whose tables may be gone)."""
+
+    date: str  # YYYY-MM-DD of the run that was promoted
+    run_id: str  # of the run that promoted it
+    chain: Chain
+    before: Chain | None
+
+
+def load_served(workspace: Path) -> Served | None:
+    """Return what is served; None where no run was ever promoted."""
+    path = _path(workspace)
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    before = Chain.of(value["before"]) if value["before"] is not None else None
+    return Served(value["date"], value["run_id"], Chain.of(value["chain"]), before)
+
+
+def serve(workspace: Path, chain: Chain, date: str, run_id: str) -> None:
+    """Make a chain the served one, atomically."""
+    served = load_served(workspace)
+    if served is None or served.chain.score != chain.score:
+        before = served.chain if served is not None else None
+        write_json(_path(workspace), asdict(Served(date, run_id, chain, before)))
+
+
+def served_chain(workspace: Path, *, gated: bool) -> Chain:
+    """Return the chain whose lists may leave the workspace.
+
+    It is the last scored one, unless an evaluation refused it, or a gate is set (`gated`) that it has not passed yet:
+    then it is the last one that was promoted. Raises SettingsError where there is none.
+    """
+    served, latest = load_served(workspace), Chain.latest(workspace)
+    if served is not None and served.chain.score == latest.score:
+        return served.chain
+    evaluated = Receipts(workspace).latest("evaluate")
+    judged = evaluated is not None and evaluated.details.get(JUDGED) == latest.score.run_id
+    refused = evaluated.details.get(REFUSED) if evaluated is not None and judged else None
+    if not refused and not gated:
+        return latest
+    if served is not None:
+        return served.chain
+    if refused:
+        raise SettingsError(
+            f"nothing is served: evaluate.gate refused the last run, and none was promoted before it ({refused[0]})",
+            "mend the model, or promote it anyway: ./submit.sh evaluate … --set evaluate.gate=null",
+        )
+    raise SettingsError("nothing is served: no run has passed evaluate.gate yet", "run ./submit.sh evaluate")
+
+
+def _path(workspace: Path) -> Path:
+    return workspace / "receipts" / "served.json"

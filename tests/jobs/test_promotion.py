@@ -1,0 +1,144 @@
+"""A night that is worse on purpose: refused with exit 4, and the lists of the night before stay the served ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pipeline
+import pyarrow.parquet as pq
+import query
+from support import Chain, Night, stage
+
+from crossweave.stages.collect import collect_garbage
+from crossweave.stages.evaluate import evaluate
+from crossweave.stages.export import export
+from crossweave.stages.score import score_users
+
+PREVIOUS = {"metric": "ndcg@20", "against": ["previous", "popularity"]}
+BAD = {
+    "train__learning_rate": 1e-9,
+    "train__max_epochs": 1,
+    "model__collaborative": {"edlae": None},
+    "evaluate__gate": PREVIOUS,
+    "date": "2026-01-03",
+}
+EXPORT = [("export", export)]
+
+
+def only_what_nobody_held_out(chain: Chain) -> dict[str, str]:
+    """Leave items to recommend that nobody took in the test: 29 users cannot tell a poor model from a good one."""
+    taken = {row["item_id"] for row in chain.table("interactions") if row["split"] == "test"}
+    left = [row["item_id"] for row in chain.table("catalog") if row["item_id"] not in taken]
+    return {"score__rules__available": "item_id in ({})".format(", ".join(f"'{item}'" for item in left))}
+
+
+def exported(chain: Chain, folder: Path, what: str = "recommendations", form: str = "parquet", **pairs: Any) -> Path:
+    wanted = {"export__path": str(folder), "export__what": what, "export__format": form}
+    result = chain.run(EXPORT, **pairs | wanted)
+    assert result["exit_code"] == 0, result["error"]
+    return folder
+
+
+def lists(folder: Path) -> list[tuple]:
+    rows = pq.read_table(folder).to_pydict()
+    return sorted(zip(rows["user_id"], rows["rank"], rows["item_id"], strict=True))
+
+
+def test_a_worse_model_is_refused_and_the_old_one_stays_served(night: Night, tmp_path: Path, capsys) -> None:
+    chain = night.chain.copy(tmp_path / "ws")
+    old = lists(exported(chain, tmp_path / "old"))
+    weights = (exported(chain, tmp_path / "old-model", "model", "safetensors") / "model.safetensors").read_bytes()
+
+    bad = BAD | only_what_nobody_held_out(chain)
+    result = chain.run(pipeline.stages, **bad, export__path=str(tmp_path / "old"))
+    assert (result["exit_code"], result["error"]["type"]) == (4, "PromotionRefusedError")
+    said = result["error"]["message"]
+    assert "NDCG@20 is" in said
+    assert "the run of 2026-01-02 stays served" in said
+    assert result["metrics"]["evaluate.previous.ndcg@20.difference"] < 0
+    _the_drift_is_measured(result, night)
+    assert any(line.startswith("  warning: drift: stability index of the scores") for line in chain.said)
+    page = (chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    assert "This run is not served." in page
+    assert "stability index of the scores" in page
+    assert any(str(row["run_date"]) == "2026-01-03" for row in chain.table("metrics"))
+    assert lists(tmp_path / "old") == old  # the pipeline's own export was not reached
+
+    again = chain.run(pipeline.stages, **bad)
+    assert (again["exit_code"], again["error"]["message"]) == (4, said)
+    assert again["stages"][-1]["rows_out"] == 0  # it was not judged again
+
+    collected = chain.run([("gc", collect_garbage)], gc__keep_days=0, gc__keep_versions=1)
+    assert collected["exit_code"] == 0, collected["error"]
+    for pairs in (bad, {"date": "2026-01-03"}):  # with and without the gate in the settings
+        assert lists(exported(chain, tmp_path / f"lists-{len(pairs)}", **pairs)) == old
+    model = exported(chain, tmp_path / "model", "model", "safetensors", **bad)
+    assert (model / "model.safetensors").read_bytes() == weights
+    users = pq.read_table(exported(chain, tmp_path / "users", "users", **bad))
+    assert set(users.column("user_id").to_pylist()) >= {user for user, *_ in old}
+    user = old[0][0]
+    capsys.readouterr()
+    assert query.main([*chain.words(**bad), "--user", user, "--top", "3"]) == 0
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert shown == [str(item) for owner, _, item in old if owner == user][:3]
+
+    anyway = chain.run([("evaluate", evaluate)], **bad | {"evaluate__gate": None})
+    assert anyway["exit_code"] == 0, anyway["error"]
+    assert any("served from now on" in line for line in chain.said)
+    new = lists(exported(chain, tmp_path / "new", **bad))
+    assert new != old
+    assert new == sorted((row["user_id"], row["rank"], int(row["item_id"])) for row in chain.table("recommendations"))
+    assert chain.attempt([("evaluate", evaluate)], **bad) == 0  # what is served already is not refused
+
+
+def _the_drift_is_measured(result: dict[str, Any], night: Night) -> None:
+    """The same catalog and vectors, another model: part of the test above, which has a second night to spare."""
+    drift = {name: value for name, value in result["metrics"].items() if name.startswith("evaluate.drift.")}
+    assert "evaluate.drift.scores" not in night.result["metrics"]  # on the first night there is no run before
+    assert {drift.pop(f"evaluate.drift.items_{what}") for what in ("added", "removed", "changed")} == {0}
+    assert drift.pop("evaluate.drift.scores") > 0.25
+    assert 0 < drift.pop("evaluate.drift.item_vectors") < 1
+    assert sorted(drift) == [
+        f"evaluate.drift.vectors_of_{name}" for name in ("image", "sound", "style", "tags", "text")
+    ]
+    assert set(drift.values()) == {0}
+    assert any("above evaluate.drift.scores 0.25" in what for what in stage(result, "evaluate")["warnings"])
+
+
+def test_the_first_run_is_served_unless_a_baseline_is_better(night: Night, tmp_path: Path) -> None:
+    chain = night.chain.copy(tmp_path / "ws")
+    for name in ("served", "evaluate"):
+        (chain.workspace / "receipts" / f"{name}.json").unlink()
+    good = {"evaluate__gate": {"metric": "recall@20", "tolerance": 0.5, "against": ["previous", "popularity"]}}
+    assert chain.attempt(EXPORT, export__path=str(tmp_path / "a"), **good) == 2
+    assert any("no run has passed evaluate.gate yet" in line for line in chain.said)
+    result = chain.run([("evaluate", evaluate)], **good)
+    assert result["exit_code"] == 0, result["error"]
+    exported(chain, tmp_path / "a", **good)
+
+    (chain.workspace / "receipts" / "served.json").unlink()
+    gate = {"evaluate__gate": {"metric": "ndcg@20", "against": ["popularity"]}}
+    bad = gate | only_what_nobody_held_out(chain)
+    result = chain.run([("score", score_users), ("evaluate", evaluate)], **bad)
+    assert result["exit_code"] == 4
+    assert "nothing is served" in result["error"]["message"]
+    result = chain.run(EXPORT, export__path=str(tmp_path / "b"))
+    assert result["exit_code"] == 2
+    assert "evaluate.gate refused the last run" in result["error"]["message"]
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_gate_that_could_not_be_checked_is_refused_before_anything_runs(night: Night) -> None:
+    for gate, words in (
+        ({"metric": "ndcg@21"}, "lists end at score.top_k=20"),
+        ({"metric": "ndcg@20", "against": ["ease"]}, "which evaluate.baselines does not have"),
+        ({"metric": "auc@20"}, "evaluate.gate"),
+    ):
+        assert night.chain.attempt([("evaluate", evaluate)], evaluate__gate=gate) == 2
+        assert words in night.chain.said[0], json.dumps(gate)
+    chosen = {"evaluate__baselines": ["ease"], "evaluate__ease_items": 5}
+    gate = {"metric": "ndcg@20", "against": ["ease"]}
+    assert night.chain.attempt([("evaluate", evaluate)], evaluate__gate=gate, **chosen) == 2
+    assert any("cannot compare with ease: the catalog has" in line for line in night.chain.said)
