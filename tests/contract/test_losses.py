@@ -209,6 +209,7 @@ def test_hand_computed_ratings():
         rating.user_level.bias.fill_(0.3)
     # ½·2 + 0.1 + 1 + 0.3 against 1; ½·3 + 0.4 − 0.75 + 0.3 against −2
     assert rating.predict(given).tolist() == pytest.approx([2.4, 1.45])
+    assert rating.of_pairs(torch.tensor([2.0, 3.0]), users, items).tolist() == pytest.approx([2.4, 1.45])
     assert rating(given).item() == pytest.approx((1.4**2 + 3.45**2) / 2)
 
 

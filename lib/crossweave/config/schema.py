@@ -223,6 +223,7 @@ class EvaluateSettings(Section):
     sample_users: Annotated[int, Field(ge=0)]
     baselines: list[Baseline]
     ease_items: Positive
+    pointwise_users: Annotated[int, Field(ge=0)]
     gate: GateSettings | None
     drift: DriftSettings | None
 

@@ -64,6 +64,8 @@ def render_report(content: ReportContent) -> str:
         left_out=content.left_out,
         refused=content.refused,
         drift=content.drift,
+        pointwise=content.pointwise,
+        calibration=content.calibration,
         charts=_metric_charts(content.metrics),
         families=_slice_families(content.slices),
         quarantine=content.quarantine,

@@ -97,6 +97,26 @@ class DriftRow:
 
 
 @dataclass(frozen=True)
+class PointwiseRow:
+    """One figure of a pointwise head on held-out pairs."""
+
+    head: str  # rating, click
+    metric: str  # rmse, mae; accuracy, log_loss, calibration_error
+    value: float
+    pairs: int
+    constant: float | None  # of always saying the mean
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """The pairs whose predicted probability lies in one tenth of 0…1."""
+
+    predicted: float  # mean
+    observed: float  # share that was taken
+    pairs: int
+
+
+@dataclass(frozen=True)
 class SliceRow:
     """One metric on one slice of a family ("history length", "item warmth", …)."""
 
@@ -170,6 +190,8 @@ class ReportContent:
     refused: Sequence[str] = ()  # why the run is not served, sentence by sentence without the full stop
     left_out: Mapping[str, str] = field(default_factory=dict)  # what it could not be compared with -> why
     drift: Sequence[DriftRow] = ()
+    pointwise: Sequence[PointwiseRow] = ()
+    calibration: Sequence[CalibrationRow] = ()
     slices: Sequence[SliceRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     cards: Sequence[UserCard] = ()

@@ -34,11 +34,24 @@ class WeightScale:
 
 def weight_scale(manifest: Manifest, collective: Collective) -> WeightScale:
     """Read every shard once, a rank its own; all ranks get the same scale."""
+    return _scale(collective.sum(_sums(manifest, collective.rank, collective.size), "weights"))
+
+
+def weight_scale_of(manifest: Manifest) -> WeightScale:
+    """Return the same, read in one process."""
+    return _scale(_sums(manifest, 0, 1))
+
+
+def _sums(manifest: Manifest, rank: int, size: int) -> np.ndarray:
     sums = np.zeros(3)
-    for rows in read_all(manifest, collective.rank, collective.size):
+    for rows in read_all(manifest, rank, size):
         weights = np.concatenate(rows.weights).astype(np.float64)
         sums += len(weights), weights.sum(), np.square(weights).sum()
-    count, total, squares = collective.sum(sums, "weights")
+    return sums
+
+
+def _scale(sums: np.ndarray) -> WeightScale:
+    count, total, squares = sums
     mean = float(total / count)
     variance = float(squares / count) - mean * mean
     # Rounding leaves a little of a variance of 0.

@@ -21,12 +21,20 @@ class Click(BehaviourLoss):
         self.scale = nn.Parameter(torch.ones(()))
         self.shift = nn.Parameter(torch.zeros(()))
 
+    def logits(self, scores: Tensor) -> Tensor:
+        """Return a s + b, in the shape of the scores."""
+        return self.scale * scores + self.shift
+
+    def probability(self, scores: Tensor) -> Tensor:
+        """Return the probability that these were taken, among as many of the user's that were as were not."""
+        return torch.sigmoid(self.logits(scores))
+
     def forward(self, choices: Choices) -> Tensor:
         """Return the mean over users with targets; the others add nothing."""
         taken_BC = choices.positives_BC
         has_B = taken_BC.any(dim=1)
         scores_BC = choices.scores_BC.clamp(min=-50.0)  # masked ones are −10,000: no logit is that
-        logits_BC = self.scale * scores_BC + self.shift
+        logits_BC = self.logits(scores_BC)
         other_BC = (taken_BC == 0) * (-choices.log_inclusion_C).exp()
         loss = _balanced(F.softplus(-logits_BC), taken_BC) + _balanced(F.softplus(logits_BC), other_BC)
         return (loss * has_B).sum() / has_B.sum().clamp(min=1)

@@ -33,6 +33,10 @@ class Rating(BehaviourLoss):
         own_B, own_C = self.user_level(choices.user_BD).squeeze(1), self.item_level(choices.item_CD).squeeze(1)
         return self.scale * choices.scores_BC[user_T, item_T] + own_B[user_T] + own_C[item_T]
 
+    def of_pairs(self, score_R: Tensor, user_RD: Tensor, item_RD: Tensor) -> Tensor:
+        """Return the standardised rating of pairs whose sides lie one beside the other: float32 [R]."""
+        return self.scale * score_R + (self.user_level(user_RD) + self.item_level(item_RD)).squeeze(1)
+
     def forward(self, choices: Choices) -> Tensor:
         """Return the mean over the taken candidates; 0 where there are none."""
         error_T = self.predict(choices) - choices.rating_T

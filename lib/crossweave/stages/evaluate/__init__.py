@@ -19,6 +19,7 @@ from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
+from crossweave.stages.evaluate.pointwise import judge_pairs
 from crossweave.stages.evaluate.promotion import (
     as_details,
     chain_before,
@@ -74,6 +75,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     work = Judging(context, record.reads, chain.protocol, context.workspace / "models" / chain.model)
     metrics, slices = work.judge(lists_before(context, chain, last))
     drift, unknown = drift_rows(work, chain_before(context, chain), chain)
+    pairs = judge_pairs(work, chain)
     refused = reasons_against(context, work.comparisons, work.left_out)
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
@@ -82,7 +84,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     for row in metrics:
         record.metrics |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
     path = context.folder / "report.html"
-    write_atomically(path, render_report(report_content(work, metrics, slices, refused, drift)))
+    write_atomically(path, render_report(report_content(work, metrics, slices, refused, drift, pairs)))
     for beside in work.comparisons:
         name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
         record.metrics |= {name: beside.theirs, f"{name}.difference": beside.difference}
@@ -92,6 +94,8 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
     record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
     record.notes += [f"drift is not known: {unknown}"] if unknown else []
+    record.notes += pairs.notes
+    record.metrics |= pairs.metrics
     record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.warnings = warnings_of(drift)
     record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])

@@ -27,6 +27,7 @@ from crossweave.evaluation.report_content import (
 from crossweave.evaluation.sentences import sentence
 from crossweave.runtime.record import StageRecord
 from crossweave.stages.evaluate.judging import Judging
+from crossweave.stages.evaluate.pointwise import Pointwise
 from crossweave.tables.files import read_json
 from crossweave.tables.source import check_source, read_source
 
@@ -50,7 +51,12 @@ def headline(metrics: list[MetricRow], k: int) -> list[HeadlineMetric]:
 
 
 def report_content(
-    judging: Judging, metrics: list[MetricRow], slices: list[SliceRow], refused: list[str], drift: list[DriftRow]
+    judging: Judging,
+    metrics: list[MetricRow],
+    slices: list[SliceRow],
+    refused: list[str],
+    drift: list[DriftRow],
+    pairs: Pointwise,
 ) -> ReportContent:
     """Return all that the report shows of a judged run."""
     context = judging.context
@@ -75,6 +81,8 @@ def report_content(
         left_out=judging.left_out,
         refused=refused,
         drift=drift,
+        pointwise=pairs.rows,
+        calibration=pairs.calibration,
         slices=slices,
         quarantine=_quarantine(judging),
         cards=_cards(judging),
