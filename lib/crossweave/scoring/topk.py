@@ -19,7 +19,7 @@ from torch import Tensor
 from crossweave.scoring.running import RunningBest
 
 PAD = -1
-GROUP = 16
+GROUP = 8
 BLOCK_ITEMS = 2048  # with 1,024 users the scores of a block stay in the processor's cache
 
 
