@@ -38,3 +38,5 @@ def test_other_lists_are_compared_with_those_of_the_run_before(night: Night, tmp
     assert "worse" in report
     assert "Not compared with ease" in report
     assert "content_knn" in report
+    again = chain.run(stages, date="2026-01-03", score__explore__share=0.5, evaluate__bootstrap=40)["metrics"]
+    assert again["evaluate.previous.ndcg@20"] == now["evaluate.previous.ndcg@20"]  # not tonight's own, served by now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import pyarrow.parquet as pq
 import query
 from support import Chain, Night, stage
 
+from crossweave.feeding.manifest import Manifest
 from crossweave.stages.collect import collect_garbage
 from crossweave.stages.evaluate import evaluate
 from crossweave.stages.export import export
 from crossweave.stages.score import score_users
+from crossweave.stages.tensors import _forget_old_sets
+from crossweave.tables.receipts import Receipt
+from crossweave.tables.served import Chain as Served
+from crossweave.tables.served import serve
 
 PREVIOUS = {"metric": "ndcg@20", "against": ["previous", "popularity"]}
 BAD = {
@@ -105,6 +111,22 @@ def _the_drift_is_measured(result: dict[str, Any], night: Night) -> None:
     ]
     assert set(drift.values()) == {0}
     assert any("above evaluate.drift.scores 0.25" in what for what in stage(result, "evaluate")["warnings"])
+
+
+def test_the_served_tensors_are_kept_beside_the_last_two(tmp_path: Path) -> None:
+    sets, details = tmp_path / "tensors", {"protocol": "warm", "folder": "b"}
+    for age, name in enumerate("edcba"):
+        manifest = Manifest(sets / name, name, {}, 1, 1, (), ())
+        manifest.save()
+        os.utime(sets / name, (age, age))
+    stages = ("ingest", "tensors", "train", "score")
+    serve(tmp_path, Served(*(Receipt(s, s, "r", {}, {}, 1, details) for s in stages)), "2026-01-02", "r")
+    _forget_old_sets(tmp_path, sets / "d")
+    assert sorted(path.name for path in sets.iterdir()) == ["a", "b", "d"]
+    details["folder"] = "d"
+    serve(tmp_path, Served(*(Receipt(s, s, "q", {}, {}, 1, details) for s in stages)), "2026-01-03", "q")
+    _forget_old_sets(tmp_path, sets / "d")
+    assert sorted(path.name for path in sets.iterdir()) == ["a", "d"]
 
 
 def test_the_first_run_is_served_unless_a_baseline_is_better(night: Night, tmp_path: Path) -> None:
