@@ -81,10 +81,10 @@ def workspace(tmp_path: Path, spark: SparkSession, make_settings) -> Workspace:
     return Workspace(tmp_path / "ws", spark, make_settings())
 
 
-def test_two_nights_that_are_alike_but_for_a_rotation_have_no_drift(workspace: Workspace) -> None:
+def test_two_nights_that_are_alike_but_for_a_rotation_and_what_all_share_have_no_drift(workspace: Workspace) -> None:
     contents, scores = {item: f"c{n}" for n, item in enumerate(ITEMS)}, workspace.rng.random((8, 10))
     rotation, _ = np.linalg.qr(workspace.rng.standard_normal((6, 6)))
-    turned_ND = (workspace.item_ND @ rotation).astype(np.float32)
+    turned_ND = (workspace.item_ND @ rotation + 9.0).astype(np.float32)
     before = workspace.night("one", contents, workspace.item_ND, scores, FIRST, 0.0)
     found = workspace.drift(before, workspace.night("two", contents, turned_ND, scores, FIRST, 0.0))
     assert {name: row.value for name, row in found.items()} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -13,8 +14,11 @@ import query
 from support import Chain, Night, stage
 
 from crossweave.feeding.manifest import Manifest
+from crossweave.runtime.plan import plan_context
 from crossweave.stages.collect import collect_garbage
 from crossweave.stages.evaluate import evaluate
+from crossweave.stages.evaluate.judging import PREVIOUS as PREVIOUS_RUN
+from crossweave.stages.evaluate.promotion import reasons_against
 from crossweave.stages.export import export
 from crossweave.stages.score import score_users
 from crossweave.stages.tensors import _forget_old_sets
@@ -111,6 +115,14 @@ def _the_drift_is_measured(result: dict[str, Any], night: Night) -> None:
     ]
     assert set(drift.values()) == {0}
     assert any("above evaluate.drift.scores 0.25" in what for what in stage(result, "evaluate")["warnings"])
+
+
+def test_lists_that_cannot_be_compared_with_are_refused_by_a_gate_against_them(make_settings) -> None:
+    gone = {PREVIOUS_RUN: "its lists cannot be read any more"}
+    for against, refused in ((["previous"], 1), (["popularity"], 0)):
+        settings = make_settings(evaluate__gate={"metric": "ndcg@20", "against": against})
+        context = plan_context(settings, datetime.date(2026, 1, 2))
+        assert len(reasons_against(context, [], gone)) == refused
 
 
 def test_the_served_tensors_are_kept_beside_the_last_two(tmp_path: Path) -> None:
