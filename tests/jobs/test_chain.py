@@ -116,6 +116,22 @@ def test_the_report_is_one_file_with_pictures_and_no_raw_user_id(night: Night):
         assert reason in page
 
 
+def test_the_report_maps_the_items_by_category_and_lets_texts_find_pictures(night: Night):
+    page = (night.chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    items = len(night.chain.table("item_index"))
+    assert len(re.findall(r'<li class="c\d+ \w+" style="left:[\d.]+%;top:[\d.]+%"', page)) == items
+    assert "Coloured by <code>category</code>" in page
+    assert page.count("data:image/webp;base64,") > items / 2
+    assert page.count('<article class="user find">') == 6
+    assert page.count("its own</span>") == 6  # among the found, or beside them
+    recalls = {name: value for name, value in night.result["metrics"].items() if ".retrieval." in name}
+    assert set(recalls) == {
+        f"evaluate.retrieval.{arrow}@{k}" for arrow in ("text_image", "image_text") for k in (1, 5, 10)
+    }
+    assert 0 < recalls["evaluate.retrieval.text_image@10"] <= 1
+    assert len(page.encode()) < 3_000_000
+
+
 def test_no_user_id_reaches_the_log_or_the_run_record(night: Night):
     folder = night.chain.workspace / "runs" / "latest"
     for path in [folder / "log.jsonl", folder / "run_result.json", folder / "config.yaml", folder / "training.jsonl"]:

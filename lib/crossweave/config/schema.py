@@ -226,6 +226,10 @@ class EvaluateSettings(Section):
     pointwise_users: Annotated[int, Field(ge=0)]
     gate: GateSettings | None
     drift: DriftSettings | None
+    map_items: Annotated[int, Field(ge=0, le=2000)]
+    map_colour: str | None
+    retrieval_items: Annotated[int, Field(ge=0, le=5000)]
+    retrieval_examples: Annotated[int, Field(ge=0, le=50)]
 
 
 class ExportSettings(Section):

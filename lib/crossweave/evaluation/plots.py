@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -76,7 +77,7 @@ def bars_svg(
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
-        tops = []
+        tops, bottoms = [], [0.0]
         for place, (value, interval, baseline) in enumerate(zip(values, intervals, baselines, strict=True)):
             axes.bar(place - shift, value, width, color=OURS)
             top = value
@@ -86,26 +87,31 @@ def bars_svg(
                     place - shift, value, [[value - low], [high - value]], ecolor=_INK, elinewidth=1.3, capsize=4
                 )
                 top = high
-            axes.annotate(
-                f"{value:.4f}", (place - shift, top), (0, 3), textcoords="offset points", ha="center", fontsize=10
-            )
+                bottoms.append(low)
+            _label(axes, value, place - shift, top)
             tops.append(top)
+            bottoms.append(value)
             if baseline is not None:
                 axes.bar(place + shift, baseline, width, color=BASELINE)
-                axes.annotate(
-                    f"{baseline:.4f}",
-                    (place + shift, baseline),
-                    (0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=10,
-                )
+                _label(axes, baseline, place + shift, baseline)
                 tops.append(baseline)
+                bottoms.append(baseline)
         axes.set_xticks(range(len(labels)), labels)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(labels) - 0.4)
-        axes.set_ylim(0, max([*tops, 1e-9]) * 1.16)
+        top, bottom = max([*tops, 1e-9]), min(bottoms)
+        axes.set_ylim(bottom - 0.05 * (top - bottom) if bottom < 0 else 0, top + 0.16 * (top - bottom))
+        if bottom < 0:
+            axes.axhline(0, color=BASELINE, lw=0.8)
         return _inline_svg(figure, name)
+
+
+def _label(axes: Axes, value: float, x: float, y: float) -> None:
+    """Write a value over its bar: three figures that tell, as two of four decimals would touch."""
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    axes.annotate(
+        text.replace("-", "−"), (x, max(y, 0.0)), (0, 3), textcoords="offset points", ha="center", fontsize=10
+    )
 
 
 def _inline_svg(figure: Figure, name: str) -> str:

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from crossweave.evaluation import formats
@@ -19,6 +20,7 @@ from crossweave.evaluation.pictures import thumbnail_data_uri
 from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, curve_svg
 from crossweave.evaluation.report_content import (
     OVERALL_SLICE,
+    ComparisonRow,
     HeadlineMetric,
     MetricRow,
     ReportContent,
@@ -26,6 +28,7 @@ from crossweave.evaluation.report_content import (
     StageRow,
     UserCard,
 )
+from crossweave.evaluation.report_spaces import example_views, map_view
 
 _TEMPLATE = "report.html.j2"
 _GOOD = frozenset({"done", "ok", "success", "succeeded", "complete", "completed"})
@@ -38,7 +41,13 @@ def render_report(content: ReportContent) -> str:
     Every text of `content` is escaped, pictures become data URIs (a broken one becomes a placeholder), and a part
     without data says so in a sentence. The same content gives the same page.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(
         metric=formats.format_metric,
         count=formats.format_count,
@@ -48,34 +57,41 @@ def render_report(content: ReportContent) -> str:
         curve=formats.format_curve_value,
         metric_name=formats.format_metric_name,
     )
-    source = importlib.resources.files("crossweave.evaluation").joinpath(_TEMPLATE).read_text("utf-8")
-    return environment.from_string(source).render(
+    thumbnail = functools.cache(thumbnail_data_uri)
+    return environment.get_template(_TEMPLATE).render(
         run=content.run,
         tone=_tone(content.run.status),
         headline=[_headline(metric) for metric in content.run.headline],
         stages=[_stage(row) for row in content.stages],
-        total_seconds=sum(row.seconds for row in content.stages),
+        total_seconds=sum(row.seconds for row in content.stages if not row.earlier),
         longest=max((row.seconds for row in content.stages), default=0.0) or 1.0,
         curves=_curves(content),
         metric_rows=content.metrics,
         has_baseline=any(row.baseline is not None for row in content.metrics),
         other_baselines=list(dict.fromkeys(name for row in content.metrics for name in row.others)),
-        comparisons=content.comparisons,
         left_out=content.left_out,
         refused=content.refused,
         drift=content.drift,
         pointwise=content.pointwise,
         calibration=content.calibration,
+        comparisons=_differences(content.comparisons),
         charts=_metric_charts(content.metrics),
-        families=_slice_families(content.slices),
+        families=_slice_families(content.slices, _headline_at(content.run.headline)),
         quarantine=content.quarantine,
         quarantined=sum(row.count for row in content.quarantine),
         worst=max((row.count for row in content.quarantine), default=0) or 1,
-        cards=_cards(content.cards),
+        map=map_view(content.map),
+        retrieval=content.retrieval,
+        examples=example_views(content.retrieval, thumbnail),
+        cards=_cards(content.cards, thumbnail),
         settings=content.settings,
         ours_colour=OURS,
         baseline_colour=BASELINE,
     )
+
+
+def _template(name: str) -> str:
+    return importlib.resources.files("crossweave.evaluation").joinpath(name).read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,19 @@ class _Stage:
 class _SliceFamily:
     name: str
     metrics: list[str]
+    brief: list[int]  # places of the columns that stand unfolded
     rows: list[tuple[str, int, list[tuple[float, float] | None]]]  # slice, n, (value, percent of the column's best)
+
+
+@dataclass(frozen=True)
+class _DifferenceBar:
+    row: ComparisonRow
+    zero: float  # percent of the track, as are the next three
+    low: float
+    high: float
+    point: float
+    ours: float  # percent of the largest value of the metric
+    theirs: float
 
 
 @dataclass(frozen=True)
@@ -191,7 +219,27 @@ def _finite_pair(low: float | None, high: float | None) -> tuple[float, float] |
     return low, high
 
 
-def _slice_families(rows: Sequence[SliceRow]) -> list[_SliceFamily]:
+def _differences(rows: Sequence[ComparisonRow]) -> list[_DifferenceBar]:
+    """Place every difference with its interval on the track of its metric, on which zero has one place."""
+    bars = []
+    for row in rows:
+        ends = [_finite(v) for r in rows if r.metric == row.metric for v in (r.low, r.high, r.difference)]
+        below, above = min([0.0, *ends]), max([0.0, *ends])
+        span = 1.1 * (above - below) or 1.0
+        start = below - 0.05 * (above - below)
+        zero, low, high, point = (_percent(_finite(v) - start, span) for v in (0.0, row.low, row.high, row.difference))
+        largest = max(_finite(value) for r in rows if r.metric == row.metric for value in (r.ours, r.theirs))
+        ours, theirs = _percent(row.ours, largest), _percent(row.theirs, largest)
+        bars.append(_DifferenceBar(row, zero, low, high, point, ours, theirs))
+    return bars
+
+
+def _headline_at(headline: Sequence[HeadlineMetric]) -> str:
+    """Return what the summary's metrics end in, such as "@20"; empty where they have no K."""
+    return next((f"@{h.name.partition('@')[2]}" for h in headline if "@" in h.name), "")
+
+
+def _slice_families(rows: Sequence[SliceRow], headline_at: str) -> list[_SliceFamily]:
     """Pivot to one table a family: a row for each slice and n, a column for each metric."""
     families = []
     for name in dict.fromkeys(row.family for row in rows):
@@ -215,24 +263,17 @@ def _slice_families(rows: Sequence[SliceRow]) -> list[_SliceFamily]:
             )
             for slice_name, n in dict.fromkeys((row.slice, row.n) for row in of_family)
         ]
-        families.append(_SliceFamily(name, metrics, table))
+        brief = [place for place, metric in enumerate(metrics) if metric.endswith(headline_at)]
+        families.append(_SliceFamily(name, metrics, brief or list(range(len(metrics))), table))
     return families
 
 
-def _cards(cards: Sequence[UserCard]) -> list[dict[str, object]]:
+def _cards(cards: Sequence[UserCard], thumbnail: Callable[[bytes | None], str | None]) -> list[dict[str, object]]:
     shares = [_finite(r.share) for card in cards for item in card.recommended for r in item.reasons]
     below, above = max([0.0, *(-s for s in shares)]), max([0.0, *shares])
     span = below + above
     names = dict.fromkeys(r.name for card in cards for item in card.recommended for r in item.reasons)
     colours = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(names)}
-    thumbnails: dict[bytes, str | None] = {}
-
-    def thumbnail(picture: bytes | None) -> str | None:
-        if not picture:
-            return None
-        if picture not in thumbnails:
-            thumbnails[picture] = thumbnail_data_uri(picture)
-        return thumbnails[picture]
 
     def bars(reasons: Iterable[tuple[str, float]]) -> list[_ReasonBar]:
         return [

@@ -47,6 +47,7 @@ class StageRow:
     skipped: int = 0
     quarantined: Mapping[str, int] = field(default_factory=dict)  # reason → rows
     note: str = ""
+    earlier: bool = False  # done by a run before this one
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,13 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class QuarantineRow:
-    """How many rows a stage put aside for one reason, with one example."""
+    """How many rows a stage put aside for one reason, with some of them as samples."""
 
     stage: str
     modality: str
     reason: str
     count: int
-    detail: str = ""
-    item_id: str = ""
+    samples: Sequence[tuple[str, str]] = ()  # item id (empty: not of an item), what was found
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,60 @@ class UserCard:
 
 
 @dataclass(frozen=True)
+class MapPoint:
+    """An item on the map; x and y lie within 0..1, y downwards."""
+
+    x: float
+    y: float
+    title: str
+    category: str = ""  # empty: not known
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Item vectors laid out so that those alike lie near each other."""
+
+    points: Sequence[MapPoint]
+    items: int  # of the catalog that the points are drawn from
+    colour: str = ""  # the column behind the categories
+    kept: float | None = None  # share of an item's nearest that are its nearest on the map too
+
+
+@dataclass(frozen=True)
+class FoundPicture:
+    """A picture that a text found; `own` marks that of the text's item."""
+
+    title: str
+    picture: bytes | None
+    cosine: float
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class RetrievalExample:
+    """What an item's text found; `own` stands apart where it is not among the found."""
+
+    title: str
+    text: str
+    found: Sequence[FoundPicture]  # best first
+    own_rank: int  # from 1
+    own: FoundPicture
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Text and pictures of the same items, looked for by each other in the aligned space."""
+
+    left: str = ""  # the modalities' names: the text
+    right: str = ""  # and the picture
+    candidates: int = 0
+    recalls: Sequence[tuple[int, float, float]] = ()  # K, Recall@K of the text's search, of the picture's
+    examples: Sequence[RetrievalExample] = ()
+    absent: str = ""  # why there is none
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything on the page; `curves` maps a name to its (epoch, value) points, `settings` is YAML text."""
 
@@ -195,4 +249,6 @@ class ReportContent:
     slices: Sequence[SliceRow] = ()
     quarantine: Sequence[QuarantineRow] = ()
     cards: Sequence[UserCard] = ()
+    map: EmbeddingMap | None = None
+    retrieval: Retrieval | None = None
     settings: str = ""

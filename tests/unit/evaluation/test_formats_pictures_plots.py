@@ -121,11 +121,18 @@ def test_every_series_colour_has_three_to_one_contrast_on_both_grounds(colour: s
 def test_charts_are_well_formed_svg_with_text_as_text_in_the_ink_of_the_page() -> None:
     svg = bars_svg(["K = 10", "K = 20"], [0.2, 0.3], [(0.18, 0.22), None], [0.1, None], "metric-0")
     texts = [node.text for node in ElementTree.fromstring(svg).iter("text")]
-    for label in ("K = 10", "K = 20", "0.2000", "0.3000", "0.1000"):
+    for label in ("K = 10", "K = 20", "0.200", "0.300", "0.100"):
         assert label in texts
     assert OURS in svg and BASELINE in svg and "currentColor" in svg
     assert "#010203" not in svg and "font-family" not in svg and "http" not in svg
     assert "none" in svg.split("<path", 2)[1]  # the ground is transparent
+
+
+def test_a_negative_bar_is_drawn_below_the_zero_line() -> None:
+    bars = [bars_svg(["a", "b"], [0.4, low], [None, None], [None, None], "x") for low in (-0.2, 0.0)]
+    ticks = [{node.text for node in ElementTree.fromstring(svg).iter("text")} for svg in bars]
+    assert {"−0.2", "−0.200"} <= ticks[0]  # the axis reaches down to it, and the label says so
+    assert not any(text and text.startswith("−") for text in ticks[1])
 
 
 def test_ids_of_two_charts_never_meet_and_every_reference_has_its_target() -> None:

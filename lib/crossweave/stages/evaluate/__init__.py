@@ -16,7 +16,7 @@ from crossweave.evaluation.report_content import MetricRow, SliceRow
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY
-from crossweave.stages.evaluate.content import headline, report_content
+from crossweave.stages.evaluate.content import headline, report_content, retrieval_figures
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
 from crossweave.stages.evaluate.pointwise import judge_pairs
@@ -37,7 +37,7 @@ from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
 
 STAGE = "evaluate"
-CODE_VERSION = 5
+CODE_VERSION = 6
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -84,7 +84,9 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     for row in metrics:
         record.metrics |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
     path = context.folder / "report.html"
-    write_atomically(path, render_report(report_content(work, metrics, slices, refused, drift, pairs)))
+    content = report_content(work, metrics, slices, refused, drift, pairs)
+    write_atomically(path, render_report(content))
+    record.metrics |= retrieval_figures(content.retrieval)
     for beside in work.comparisons:
         name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
         record.metrics |= {name: beside.theirs, f"{name}.difference": beside.difference}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
+import pandas as pd
 from pyspark.sql import functions as F
 
 from crossweave import __version__
@@ -19,6 +21,7 @@ from crossweave.evaluation.report_content import (
     Reason,
     RecommendedItem,
     ReportContent,
+    Retrieval,
     RunSummary,
     SliceRow,
     StageRow,
@@ -28,11 +31,15 @@ from crossweave.evaluation.sentences import sentence
 from crossweave.runtime.record import StageRecord
 from crossweave.stages.evaluate.judging import Judging
 from crossweave.stages.evaluate.pointwise import Pointwise
+from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_shown
+from crossweave.stages.evaluate.space import item_tensors, plan_map, plan_retrieval, with_vector
 from crossweave.tables.files import read_json
-from crossweave.tables.source import check_source, read_source
+from crossweave.tables.receipts import Receipts
 
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
+CHAIN = ("ingest", "embed", "tensors", "train", "score")  # the stages before this one
+SAMPLES = 5  # of what was quarantined for one reason
 PROTOCOLS = {
     "warm": "Every user with test rows; all items but the user's own train and validation items are ranked.",
     "cold": "Every user with rows on withheld items; only the withheld items are ranked.",
@@ -50,6 +57,14 @@ def headline(metrics: list[MetricRow], k: int) -> list[HeadlineMetric]:
     ]
 
 
+def retrieval_figures(found: Retrieval | None) -> dict[str, float]:
+    """Return Recall@K of both directions by name, such as retrieval.text_image@10."""
+    if found is None:
+        return {}
+    there = {f"retrieval.{found.left}_{found.right}@{k}": value for k, value, _ in found.recalls}
+    return there | {f"retrieval.{found.right}_{found.left}@{k}": value for k, _, value in found.recalls}
+
+
 def report_content(
     judging: Judging,
     metrics: list[MetricRow],
@@ -64,6 +79,11 @@ def report_content(
         name: metadata.version(name) for name in PACKAGES
     }
     curves = read_json(judging.model_folder / "model.json")["curves"]
+    tensors = item_tensors(judging)
+    users, on_map, retrieval = _sample_users(judging), plan_map(judging), plan_retrieval(judging, tensors)
+    wanted = set(on_map.items_S.tolist()) | retrieval.items | (users.items if users is not None else set())
+    sound = with_vector(tensors, first_modality(judging.settings, "image")).tolist()
+    shown = read_shown(judging, wanted, sound)
     return ReportContent(
         run=RunSummary(
             run_id=context.run_id,
@@ -74,7 +94,7 @@ def report_content(
             versions=versions,
             headline=headline(metrics, judging.headline_k),
         ),
-        stages=[_stage_row(record) for record in context.records],
+        stages=_earlier_stages(judging) + [_stage_row(record) for record in context.records],
         curves={name: [(x, y) for x, y in points] for name, points in curves.items()},
         metrics=metrics,
         comparisons=judging.comparisons,
@@ -85,7 +105,9 @@ def report_content(
         calibration=pairs.calibration,
         slices=slices,
         quarantine=_quarantine(judging),
-        cards=_cards(judging),
+        cards=_cards(judging, users, shown),
+        map=on_map.drawn(judging, shown),
+        retrieval=retrieval.drawn(judging, shown),
         settings=settings_yaml(judging.settings),
     )
 
@@ -93,8 +115,11 @@ def report_content(
 def _quarantine(judging: Judging) -> list[QuarantineRow]:
     rows = judging.store.read(judging.spark, "quarantine")
     rows = rows.dropDuplicates(["stage", "modality", "reason", "item_id", "user_id", "detail"])
+    sample = F.struct(
+        F.coalesce("item_id", F.lit("")).alias("item_id"), F.coalesce("detail", F.lit("")).alias("detail")
+    )
     groups = rows.groupBy("stage", F.coalesce("modality", "entity").alias("modality"), "reason").agg(
-        F.count("*").alias("count"), F.min(F.struct("item_id", "detail")).alias("example")
+        F.count("*").alias("count"), F.slice(F.sort_array(F.collect_set(sample)), 1, SAMPLES).alias("samples")
     )
     return [
         QuarantineRow(
@@ -102,21 +127,32 @@ def _quarantine(judging: Judging) -> list[QuarantineRow]:
             r["modality"],
             r["reason"],
             r["count"],
-            r["example"]["detail"],
-            r["example"]["item_id"] or "",
+            [(sample["item_id"], sample["detail"]) for sample in r["samples"]],
         )
         for r in groups.orderBy("stage", "modality", "reason").collect()
     ]
 
 
-def _cards(judging: Judging) -> list[UserCard]:
-    """Show some users, drawn by the seed; they are numbered, their ids stay inside."""
+@dataclass(frozen=True)
+class _Sampled:
+    """Some users, and the items of their cards."""
+
+    rows: np.ndarray  # of the judged users
+    listed: pd.DataFrame  # their recommendations, in order
+    past: dict[str, list[int]]  # user -> item indices of the history
+
+    @property
+    def items(self) -> set[int]:
+        return set(self.listed["item_index"]) | {item for items in self.past.values() for item in items}
+
+
+def _sample_users(judging: Judging) -> _Sampled | None:
+    """Draw some users by the seed."""
     assert judging.data is not None
     wanted = min(judging.settings.evaluate.sample_users, len(judging.users))
     if wanted == 0:
-        return []
-    lengths = judging.data.histories.counts()
-    with_history = np.flatnonzero(lengths > 0)
+        return None
+    with_history = np.flatnonzero(judging.data.histories.counts() > 0)
     pool = with_history if len(with_history) >= wanted else np.arange(len(judging.users))
     chosen = np.random.default_rng(judging.settings.seed).choice(pool, wanted, replace=False)
     ids = [judging.users[i] for i in chosen]
@@ -124,52 +160,68 @@ def _cards(judging: Judging) -> list[UserCard]:
     top = recommendations.where(F.col("user_id").isin(ids) & (F.col("rank") <= RECOMMENDED_ON_CARD))
     top = top.withColumn("because", F.coalesce("because.item_id", F.array().cast("array<string>")))
     listed = top.join(judging.index, "item_id").orderBy("user_id", "rank").toPandas()
-    past = judging.events.where(F.col("user_id").isin(ids) & (F.col("split") == "train"))
-    history = past.orderBy(F.desc_nulls_last("event_time"), "item_index").toPandas()
-    shown = {u: history.loc[history["user_id"] == u, "item_index"].tolist()[:HISTORY_ON_CARD] for u in ids}
-    needed = set(listed["item_index"]) | {item for items in shown.values() for item in items}
-    pictures = _pictures(judging, sorted(needed))
-    titles = [
-        str(name) if name else str(item)
-        for name, item in zip(judging.items["title"], judging.items["item_id"], strict=True)
-    ]
-    title_of = dict(zip(judging.items["item_id"], titles, strict=True))
+    events = judging.events.where(F.col("user_id").isin(ids) & (F.col("split") == "train"))
+    history = events.orderBy(F.desc_nulls_last("event_time"), "item_index").toPandas()
+    past = {u: history.loc[history["user_id"] == u, "item_index"].tolist()[:HISTORY_ON_CARD] for u in ids}
+    return _Sampled(chosen, listed, past)
+
+
+def _cards(judging: Judging, sampled: _Sampled | None, shown: ShownItems) -> list[UserCard]:
+    """Show the users as cards; they are numbered, their ids stay inside."""
+    assert judging.data is not None
+    if sampled is None:
+        return []
+    lengths = judging.data.histories.counts()
+    title_of = dict(zip(judging.items["item_id"], map(judging.title, range(len(judging.items))), strict=True))
     cards = []
-    for number, (row, user) in enumerate(zip(chosen, ids, strict=True), start=1):
+    for number, row in enumerate(sampled.rows.tolist(), start=1):
+        user = judging.users[row]
         start, stop = judging.data.relevance.indptr[row : row + 2]
         relevant = set(judging.data.relevance.indices[start:stop].tolist())
         cards.append(
             UserCard(
                 f"User {number} · {int(lengths[row])} training items, {len(relevant)} held out",
-                [HistoryItem(titles[i], pictures.get(i)) for i in shown[user]],
+                [HistoryItem(judging.title(i), shown[i].picture) for i in sampled.past[user]],
                 [
                     RecommendedItem(
                         int(r.rank),
-                        titles[r.item_index],
-                        pictures.get(r.item_index),
+                        judging.title(r.item_index),
+                        shown[r.item_index].picture,
                         float(r.score),
                         [Reason(name, share) for name, share in dict(r.reasons).items()],
                         r.item_index in relevant,
                         sentence(dict(r.reasons), [title_of[item] for item in r.because if item in title_of]),
                     )
-                    for r in listed[listed["user_id"] == user].itertuples()
+                    for r in sampled.listed[sampled.listed["user_id"] == user].itertuples()
                 ],
             )
         )
     return cards
 
 
-def _pictures(judging: Judging, item_indices: list[int]) -> dict[int, bytes]:
-    """Read the pictures of a few items from the input table."""
-    images = [m.columns[0] for m in judging.settings.modalities.values() if m.kind == "image"]
-    if not images or not item_indices:
-        return {}
-    ids = {judging.items["item_id"].iat[i]: i for i in item_indices}
-    items = judging.settings.inputs.items
-    source = read_source(judging.spark, check_source(lambda: judging.spark, "items", items.path, {}, items.derived))
-    item_id = F.col(items.id).cast("string")
-    rows = source.where(item_id.isin(list(ids))).select(item_id.alias("id"), F.col(images[0]).alias("picture"))
-    return {ids[r["id"]]: bytes(r["picture"]) for r in rows.collect() if r["picture"]}
+def _earlier_stages(judging: Judging) -> list[StageRow]:
+    """Return what runs before this one say of the stages that this one did not run, where their records are kept."""
+    own = {record.name for record in judging.context.records}
+    rows = []
+    for stage in (name for name in CHAIN if name not in own):
+        receipt = Receipts(judging.context.workspace).latest(stage)
+        path = judging.context.folder.parent / (receipt.run_id if receipt is not None else "") / "run_result.json"
+        for entry in read_json(path)["stages"] if path.is_file() else []:
+            if entry["name"] == stage:
+                counted = entry["rows_in"] or entry["rows_out"] or None
+                rows.append(
+                    StageRow(
+                        stage,
+                        entry["seconds"],
+                        counted and entry["rows_in"],
+                        counted and entry["rows_out"],
+                        entry["skipped"],
+                        entry["quarantined"],
+                        f"in run {receipt.run_id}" if receipt is not None else "",
+                        earlier=True,
+                    )
+                )
+    return rows
 
 
 def _stage_row(record: StageRecord) -> StageRow:

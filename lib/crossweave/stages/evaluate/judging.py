@@ -121,6 +121,10 @@ class Judging:
         self.left_out |= left_out
         return lists
 
+    def title(self, index: int) -> str:
+        """What to call an item by its index: its title, or its id where it has none."""
+        return str(self.items["title"].iat[index] or self.items["item_id"].iat[index])
+
     def _item_vectors(self) -> np.ndarray:
         """Return what scoring multiplies users with, less the mean: what all items share makes none alike."""
         vectors_ND = np.load(self.model_folder / "target.npy")
