@@ -63,6 +63,8 @@ setup(
             "sentence-transformers>=6.2,<7",
             "librosa>=0.11,<0.12",
         ],  # what benchmarks compare with
+        "mlflow": ["mlflow-skinny>=3.17,<4"],  # tracking.mlflow
+        "wandb": ["wandb>=0.31,<1"],  # tracking.wandb
         "pack": ["venv-pack==0.2.0"],
         "native": WITHOUT_DEPENDENCIES,
     },

@@ -10,6 +10,7 @@ from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
 from crossweave.config.section import Fraction, Kind, Name, Positive, Section
+from crossweave.config.tracking import TrackingSettings
 
 
 class ItemInput(Section):
@@ -282,6 +283,7 @@ class Settings(Section):
     export: ExportSettings
     gc: CollectSettings
     demo: DemoSettings
+    tracking: TrackingSettings
     spark: SparkSettings
 
     @model_validator(mode="after")

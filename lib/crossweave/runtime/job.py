@@ -17,6 +17,7 @@ from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.run import Run, Stage
+from crossweave.runtime.tracking import open_trackers
 
 Say = Callable[[str], None]
 StageList = list[tuple[str, Stage]]
@@ -37,13 +38,16 @@ def run_job(
         settings, date = parse(job, arguments)
         if check is not None:
             check(settings)
+        trackers = open_trackers(settings)
     except CrossweaveError as error:
         return refuse(error, say)
     signal.signal(signal.SIGTERM, _stop)
     chosen = stages if isinstance(stages, list) else stages(settings)
-    run = Run(job, settings, date)
+    run = Run(job, settings, date, trackers)
     say(f"crossweave {job} · {date} · run {run.run_id}")
     result = run.execute(chosen, lambda record: say(describe(record)))
+    for what in run.warnings:
+        say(f"  warning: {what}")
     _conclude(result, run.folder, say)
     return result.exit_code
 

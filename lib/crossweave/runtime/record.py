@@ -59,6 +59,7 @@ class StageRecord:
     reads: dict[str, int] = field(default_factory=dict)
     writes: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # name -> (epoch, value)
     noop: bool = False
     note: str = ""
     notes: list[str] = field(default_factory=list)  # what was left out, and why

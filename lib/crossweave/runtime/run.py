@@ -7,7 +7,7 @@ import fcntl
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.session import open_session
+from crossweave.runtime.tracking import Tracker, facts_of, publish
 
 log = logging.getLogger(__name__)
 Stage = Callable[["StageContext", StageRecord], None]
@@ -59,12 +60,13 @@ class StageContext:
 class Run:
     """Runs stages one after another and leaves a truthful `run_result.json`, however it ends."""
 
-    def __init__(self, job: str, settings: Settings, date: datetime.date) -> None:
+    def __init__(self, job: str, settings: Settings, date: datetime.date, trackers: Sequence[Tracker] = ()) -> None:
         workspace = Path(settings.workspace).resolve()
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
         self.folder = workspace / "runs" / self.run_id
         self.result = RunResult(self.folder, self.run_id, job, date)
+        self.trackers, self.warnings = trackers, list[str]()
         self.context = StageContext(settings, job, self.run_id, date, self.folder, self.result.stages)
 
     def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
@@ -92,11 +94,13 @@ class Run:
             if not isinstance(error, Exception | KeyboardInterrupt):
                 raise
         finally:
-            close_log(handler)
             try:
                 self.result.write()
             except OSError as error:  # no room for the record itself: the exit code must still tell
                 self.result.fail(error)
+            settings = self.context.settings
+            self.warnings = publish(self.trackers, facts_of(self.result, settings), settings.tracking.seconds)
+            close_log(handler)
         return self.result
 
     def _one(self, name: str, stage: Stage) -> StageRecord:

@@ -38,7 +38,7 @@ from crossweave.feeding.neighbours import spark_neighbours
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.neighbours import nearest_items
-from crossweave.tables.files import digest, write_atomically, write_json
+from crossweave.tables.files import digest, read_json, write_atomically, write_json
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.user_attributes import FIRST_VALUE
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
@@ -103,6 +103,7 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     rows = manifest.rows("sequences")
     record.ledgers = {"sequences": Ledger(rows_in=rows, rows_out=rows)}
     record.metrics = fitted.figures
+    record.curves = read_json(folder / "model.json")["curves"]
     record.note = f"{fitted.note} · {folder}"
     receipts.publish(
         Receipt(
