@@ -60,6 +60,14 @@ def format_score(score: float) -> str:
     return f"{score:.3f}".replace("-", "−") if math.isfinite(score) else NOTHING
 
 
+def format_points(points: float) -> str:
+    """Write what is added to a score, with its sign; a dash for a non-finite one."""
+    if not math.isfinite(points):
+        return NOTHING
+    text = f"{abs(points):.2f}"
+    return text if float(text) == 0.0 else f"{'−' if points < 0 else '+'}{text}"
+
+
 def format_metric_name(name: str) -> str:
     """Write "ndcg@20" as "NDCG@20" and "hit_rate" as "Hit rate"."""
     stem, at, k = name.partition("@")

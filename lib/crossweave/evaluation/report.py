@@ -54,6 +54,7 @@ def render_report(content: ReportContent) -> str:
         seconds=formats.format_seconds,
         share=formats.format_share,
         score=formats.format_score,
+        points=formats.format_points,
         curve=formats.format_curve_value,
         metric_name=formats.format_metric_name,
     )

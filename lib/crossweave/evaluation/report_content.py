@@ -150,7 +150,7 @@ class HistoryItem:
 
 @dataclass(frozen=True)
 class Reason:
-    """What share of a score a modality carries; shares of one item sum to about 1 and may be negative."""
+    """What a modality adds to a score, in points of the score; may be negative."""
 
     name: str
     share: float

@@ -63,6 +63,7 @@ def test_numbers_have_four_decimals_thin_separators_and_a_true_minus() -> None:
     assert formats.format_share(-0.001, signed=True) == f"0{THIN}%"
     assert formats.format_share(float("inf")) == "–"
     assert formats.format_score(-1.23456) == "−1.235"
+    assert [formats.format_points(v) for v in (1.256, -0.25, -0.001, float("nan"))] == ["+1.26", "−0.25", "0.00", "–"]
     assert formats.format_curve_value(0.00012) == "1.2e−04"
     assert formats.format_curve_value(0.0) == "0.0000"
     assert [formats.format_metric_name(n) for n in ("ndcg@20", "hit_rate", "")] == ["NDCG@20", "Hit rate", ""]

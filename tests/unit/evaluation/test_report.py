@@ -185,7 +185,7 @@ def test_every_part_of_the_content_is_on_the_page() -> None:
         "1_012_411", "1_008_528", "unknown_item 3_120", "3_883 quarantined", "a note", "37_min 11_s", "no rows",
         "train loss", "last 3.5000", "cold items", "0.1800", "+0.1732", "6_700", "history length", "100+", "584",
         "truncated", "14 bytes missing", "tt0120737", "User A", "The Glass Harbour", "rated 4", "Night Bus",
-        "rank 1, score 2.500", "125_%", "−25_%", "✓ held out", "1 of 2 recommended in the held-out rows",
+        "rank 1, score 2.500", "+1.25", "−0.25", "✓ held out", "1 of 2 recommended in the held-out rows",
         "No reason was computed.", "score: k: 20", "1 more", "tt77 end",
         "3 of 3_883 items, drawn by the seed", "49_% of an item's ten nearest", "Coloured by genre", "Corner Shop",
         "drama", "not known", "those of 200 items", "plot → still", "0.7500", "A key is lost.", "rank 1_234 of 200",

@@ -18,7 +18,7 @@ from crossweave.stages.evaluate.shown import SEPARATOR, ShownItems, first_modali
 from crossweave.tables.receipts import Receipts
 from crossweave.training.item_tower import gather_items
 
-PICTURES_FOUND = 6
+PICTURES_FOUND = 5
 
 
 def item_tensors(judging: Judging) -> ItemTensors | None:
