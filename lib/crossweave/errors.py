@@ -1,8 +1,8 @@
 """Named errors, each with the exit code that a scheduler sees.
 
 Exit codes: 0 done or nothing to do, 1 bug, 2 bad settings or usage, 3 input breaks the contract,
-4 more bad items than the budget allows, or a model that evaluate.gate refused, 75 try again (`EX_TEMPFAIL` of
-sysexits.h).
+4 more bad items than the budget allows, a model that evaluate.gate refused, or held-out rows known to training or
+scoring, 75 try again (`EX_TEMPFAIL` of sysexits.h).
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ class BudgetExceededError(CrossweaveError):
 
 class PromotionRefusedError(CrossweaveError):
     """The new model is worse than the gate allows: the old one stays served."""
+
+    exit_code = 4
+
+
+class LeakageError(CrossweaveError):
+    """What evaluation judges by is known to training or scoring: its figures would mean nothing."""
 
     exit_code = 4
 

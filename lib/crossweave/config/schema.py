@@ -10,6 +10,7 @@ from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
 from crossweave.config.section import Fraction, Kind, Name, Positive, Section
+from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
 
 
@@ -59,22 +60,6 @@ class InputSettings(Section):
     interactions: InteractionInput
     users: UserInput
     blocks: BlockInput
-
-
-class SplitSettings(Section):
-    """How interactions are parted into train, valid and test."""
-
-    protocol: Literal["warm", "cold"]
-    method: Literal["column", "random", "none"]
-    column: str
-    valid_fraction: Fraction
-    test_fraction: Fraction
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> SplitSettings:
-        if self.valid_fraction + self.test_fraction >= 1.0:
-            raise ValueError("valid_fraction + test_fraction must stay below 1, or nothing is left to train on")
-        return self
 
 
 class ModalitySettings(Section):
@@ -294,6 +279,18 @@ class Settings(Section):
                 raise ValueError(
                     f"modalities.{name}.encoder names {modality.encoder!r}, which `encoders` does not define ({known})"
                 )
-        if self.split.protocol == "cold" and self.inputs.items.cold_column is None:
-            raise ValueError("split.protocol=cold needs inputs.items.cold_column, the column that flags withheld items")
+        return self
+
+    @model_validator(mode="after")
+    def _split_has_its_columns(self) -> Settings:
+        split, flag, time = self.split, self.inputs.items.cold_column, self.inputs.interactions.time
+        if split.method in TIMED and time is None:
+            raise ValueError(f"split.method={split.method} needs inputs.interactions.time, the column that says when")
+        if split.cold_items and flag is not None:
+            raise ValueError("split.cold_items draws withheld items, and inputs.items.cold_column names them: give one")
+        if split.protocol == "cold" and flag is None and not split.cold_items:
+            raise ValueError(
+                "split.protocol=cold needs inputs.items.cold_column, the column that flags withheld items, or "
+                "split.cold_items, the share of items to draw"
+            )
         return self

@@ -60,6 +60,7 @@ class StageRecord:
     writes: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # name -> (epoch, value)
+    facts: dict[str, Any] = field(default_factory=dict)  # what is no figure: how the interactions were parted, say
     noop: bool = False
     note: str = ""
     notes: list[str] = field(default_factory=list)  # what was left out, and why
@@ -102,7 +103,7 @@ class StageRecord:
             "writes": self.writes,
             "notes": self.notes,
             "warnings": self.warnings,
-        }
+        } | ({"facts": self.facts} if self.facts else {})
 
     def flat_metrics(self) -> dict[str, float]:
         """Return the stage's figures for `metrics` of `run_result.json`: its own, and each ledger's counts."""

@@ -13,6 +13,7 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 
 from crossweave.errors import InputContractError, ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
+from crossweave.feeding.leakage import check_tensors
 from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
@@ -20,6 +21,7 @@ from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest
+from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.served import load_served
@@ -58,6 +60,7 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
         "sequences": manifest.rows("sequences"),
         "bytes": sum(file.size for file in (*manifest.item_files, *manifest.sequence_files)),
         **work.attribute_metrics,
+        **work.leakage_metrics,
     }
     record.note = str(folder)
     details = {"folder": folder.name, "protocol": settings.split.protocol}
@@ -120,6 +123,7 @@ class _Tensors:
         users = self.settings.inputs.users
         self.attributes = users.attributes if users.path else []
         self.attribute_metrics: dict[str, float] = {}
+        self.leakage_metrics: dict[str, float] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.writes: dict[str, int] = {}
 
@@ -148,6 +152,7 @@ class _Tensors:
             for dataset, rows in (("items", items), ("sequences", self.sequence_rows)):
                 if manifest.rows(dataset) != rows:
                     raise ReconciliationError(f"{manifest.rows(dataset)} {dataset} were written, {rows} were counted")
+            self._check_leakage(manifest, index)
             manifest.save()
             building.rename(self.folder)
         finally:
@@ -156,6 +161,16 @@ class _Tensors:
         loaded = load_manifest(self.folder)
         assert loaded is not None
         return loaded
+
+    def _check_leakage(self, manifest: Manifest, index: DataFrame) -> None:
+        interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
+        users = self.store.read(self.spark, "user_index", self.writes["user_index"])
+        held_out = held_out_pairs(interactions, index, self._cold(index))
+        self.leakage_metrics = check_tensors(self.spark, manifest, users, held_out).metrics
+
+    def _cold(self, index: DataFrame) -> DataFrame | None:
+        """Return the items that the cold protocol withholds, None under the warm one."""
+        return index.where("cold").select("item_id") if self.settings.split.protocol == "cold" else None
 
     def _index(self) -> DataFrame:
         """Number the active items by their ids; commits the table item_index."""
@@ -175,7 +190,7 @@ class _Tensors:
     def _events(self, index: DataFrame) -> DataFrame:
         """Return one row a (user, item) pair that training may see: the latest of its rows."""
         interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
-        cold = index.where("cold").select("item_id") if self.settings.split.protocol == "cold" else None
+        cold = self._cold(index)
         seen = trainable(interactions, cold).unionByName(
             interactions.where("split = 'valid'").join(cold, "item_id", "left_anti")
             if cold is not None

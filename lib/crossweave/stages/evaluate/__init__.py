@@ -19,6 +19,7 @@ from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content, retrieval_figures
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
+from crossweave.stages.evaluate.leakage import check_lists
 from crossweave.stages.evaluate.pointwise import judge_pairs
 from crossweave.stages.evaluate.promotion import (
     as_details,
@@ -72,6 +73,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
             receipts.publish(decided)
         settle(context, record, chain, decided)
         return
+    check_lists(context, record.reads)
     work = Judging(context, record.reads, chain.protocol, context.workspace / "models" / chain.model)
     metrics, slices = work.judge(lists_before(context, chain, last))
     drift, unknown = drift_rows(work, chain_before(context, chain), chain)

@@ -29,6 +29,7 @@ from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, c
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
 from crossweave.tables.files import digest
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
+from crossweave.tables.leakage import Leakage, find_leakage, held_out_pairs
 from crossweave.tables.payloads import BATCH_BYTES, temporarily
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import spark_schema, table_schema
@@ -78,6 +79,9 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         0,
         0,
     )
+    leakage = _leakage(context, store, reads, tensors.details["protocol"], users)
+    if "test" not in {*settings.score.history_splits, *settings.score.seen_splits}:
+        leakage.refuse()
     same: DataFrame | None = None
     if settings.score.incremental:
         basis = basis_of(_shared(context, reads, manifest), rules)
@@ -110,6 +114,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         "users_short_list": short,
         "users_without_candidates": count - served,
         "users_without_history": users.where(F.size("history") == 0).count(),
+        **leakage.metrics,
     }
     if rules is not None:
         index = store.read(context.spark, "item_index", reads["item_index"])
@@ -117,7 +122,11 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
     record.metrics |= found
     record.note = f"{written.rows:,} recommendations"
-    details = {"protocol": tensors.details["protocol"], "model": trained.details["folder"]}
+    details = {
+        "protocol": tensors.details["protocol"],
+        "model": trained.details["folder"],
+        "held_out_known": leakage.found,
+    }
     if settings.score.incremental:
         record.writes |= {STATES: _replace(store, user_states(users), STATES)}
         record.metrics |= {"users_scored": due_count, "users_carried_over": count - due_count}
@@ -260,6 +269,17 @@ def _users(
         unknown=UNKNOWN,
     )
     return _spread(rows)
+
+
+def _leakage(
+    context: StageContext, store: TableStore, reads: dict[str, int], protocol: str, users: DataFrame
+) -> Leakage:
+    """Look for what evaluation judges by in the histories and in the items masked as seen."""
+    read = lambda name: store.read(context.spark, name, reads[name])  # noqa: E731
+    cold = read("catalog").where("cold") if protocol == "cold" else None
+    known = users.select("user_id", "user_index", F.explode(F.array_union("history", "seen")).alias("item_index"))
+    held_out = held_out_pairs(read("interactions"), read("item_index"), cold)
+    return find_leakage("the histories and seen items of the users to score", known, held_out)
 
 
 def _spread(users: DataFrame) -> DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
@@ -17,6 +18,7 @@ from crossweave.config import Settings
 from crossweave.errors import ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.stages.ingest.parting import parted, split_facts
 from crossweave.tables.catalog import new_catalog
 from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME, ColumnType, InputTable, preflight
 from crossweave.tables.events import judged_blocks, judged_interactions, judged_users
@@ -25,7 +27,7 @@ from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, i
 from crossweave.tables.quarantine import count_reasons, quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.source import Source, check_source, read_source
-from crossweave.tables.splits import random_split
+from crossweave.tables.splits import is_drawn
 from crossweave.tables.store import Snapshot, TableStore
 
 STAGE = "ingest"
@@ -67,6 +69,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     fingerprint = digest(prints)
     if previous is not None and previous.fingerprint == fingerprint:
         record.nothing_to_do(previous.rows, previous.writes, "the input files are those of the last run")
+        record.facts = {"split": previous.details.get("split", {}) | {"protocol": settings.split.protocol}}
         return
     night = _Night(context, inputs, previous, prints)
     try:
@@ -77,6 +80,12 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     record.check()
     record.writes = night.writes
     record.metrics = night.metrics
+    split = night.split | {
+        "protocol": settings.split.protocol,
+        "withheld_items": night.metrics["items_withheld"],
+        "withheld_share": settings.split.cold_items,
+    }
+    record.facts = {"split": split}
     record.note = f"{night.metrics['item_files_read']:,} of {len(inputs.items.table.files):,} item files read"
     items, interactions = settings.inputs.items, settings.inputs.interactions
     details = {
@@ -86,6 +95,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
         },
         "repeated_ids": night.ledgers["items"].quarantined.get("duplicate_id", 0),
         "prints": prints,
+        "split": split,
         "files": dict(inputs.items.table.stamps),
     }
     receipts.publish(
@@ -145,17 +155,22 @@ def _item_columns(settings: Settings) -> ItemColumns:
 def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
     """Return what decides each table: `scan` the meaning of an item row, the others their files and settings."""
     given, modalities = settings.inputs, {n: [m.kind, m.columns] for n, m in settings.modalities.items()}
-    split = settings.split.model_dump(mode="json", exclude={"protocol"})
+    split = settings.split.model_dump(mode="json", exclude={"protocol", "cold_items"})
+    cold = digest([settings.split.cold_items, settings.seed]) if settings.split.cold_items else None
     blocks = [inputs.blocks.fingerprint, given.blocks.model_dump(mode="json")] if inputs.blocks else None
-    return {
-        "code": str(CODE_VERSION),
-        "scan": digest([str(inputs.items.table.root), given.items.model_dump(mode="json"), modalities]),
-        "items": inputs.items.table.fingerprint,
-        "interactions": digest(
-            [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
-        ),
-        "users": digest([inputs.users.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]),
-    } | ({"blocks": digest(blocks)} if blocks else {})
+    return (
+        {
+            "code": str(CODE_VERSION),
+            "scan": digest([str(inputs.items.table.root), given.items.model_dump(mode="json"), modalities]),
+            "items": inputs.items.table.fingerprint,
+            "interactions": digest(
+                [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
+            ),
+            "users": digest([inputs.users.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]),
+        }
+        | ({"blocks": digest(blocks)} if blocks else {})
+        | ({"cold": cold} if cold else {})
+    )
 
 
 class _Night:
@@ -169,6 +184,7 @@ class _Night:
         self.ledgers: dict[str, Ledger] = {}
         self.metrics: dict[str, float] = {}
         self.writes: dict[str, int] = {}
+        self.split: dict[str, Any] = {}  # how the interactions are parted, for the run record
         self._heads = {name: self.store.snapshot(name) for name in TABLES}  # what tonight's commits follow
         self._refused: list[DataFrame] = []
         done = previous.details.get("prints", {}) if previous is not None else {}
@@ -244,7 +260,11 @@ class _Night:
         stored = self.store.read(self.spark, "item_rows", version)
         self._ledger("items", table.rows, seen["accepted"], {r: seen[r] for r in ("null_id", "duplicate_id")})
         last = self.last.catalog if self.last is not None else None
-        catalog, observation = new_catalog(stored.where("refused is null"), last, self.context.date)
+        accepted_rows, share = stored.where("refused is null"), self.settings.split.cold_items
+        if share:
+            drawn = is_drawn(share, self.settings.seed, "cold items", "item_id")
+            accepted_rows = accepted_rows.withColumn("cold", drawn)
+        catalog, observation = new_catalog(accepted_rows, last, self.context.date)
         written = self._write(catalog, "catalog")
         found = observation.get
         if (written.rows, found["active"]) != (found["active"] + found["removed"], seen["accepted"]):
@@ -257,6 +277,7 @@ class _Night:
         self.metrics = {
             "items_new_or_changed": found["changed"],
             "items_removed": found["removed"],
+            "items_withheld": found["withheld"],
             "item_files_read": len(table.files) - len(self.unchanged),
         }
         return bool(found["moved"])
@@ -300,6 +321,8 @@ class _Night:
         """Part and write the interactions, unless they and the items that they may name are those of last night."""
         table, columns, split = self.inputs.interactions, self.settings.inputs.interactions, self.settings.split
         if self._kept("interactions", table.rows, "interactions" in self._same and not items_moved):
+            assert self.previous is not None
+            self.split = self.previous.details.get("split", {})
             return
         catalog = self.store.read(self.spark, "catalog", self.writes["catalog"])
         judged = judged_interactions(
@@ -312,10 +335,10 @@ class _Night:
             split=split.column if split.method == "column" else None,
         )
         judged = self._stage(judged, "interactions")
-        good = judged.where("reason is null")
-        if split.method == "random":
-            good = random_split(good, split.valid_fraction, split.test_fraction, self.settings.seed)
+        good, cuts = parted(judged.where("reason is null"), split, self.settings.seed)
         self._write_judged(judged, good, "interactions", "interaction", table.rows)
+        settled = self.store.read(self.spark, "interactions", self.writes["interactions"])
+        self.split = split_facts(settled, self.settings, cuts)
 
     def _blocks(self, items_moved: bool) -> None:
         """Write what single users are never to be recommended, where the input has it."""
