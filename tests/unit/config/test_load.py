@@ -205,6 +205,26 @@ def test_the_cold_protocol_needs_the_column_that_flags_withheld_items() -> None:
     assert load_settings([], ["split.protocol=cold", "inputs.items.cold_column=cold"]).split.protocol == "cold"
 
 
+def test_drawn_cold_items_serve_the_cold_protocol_in_place_of_a_column() -> None:
+    assert load_settings([], ["split.protocol=cold", "split.cold_items=0.1"]).split.cold_items == 0.1
+    assert "give one" in refusal(pairs=("split.cold_items=0.1", "inputs.items.cold_column=cold"))
+    assert "nothing is left" in refusal(pairs=("split.cold_items=1.0",))
+
+
+def test_splits_by_time_need_the_column_of_times() -> None:
+    for method in ("leave_last_out", "global_time"):
+        assert "needs inputs.interactions.time" in refusal(pairs=(f"split.method={method}",))
+        assert load_settings([], [f"split.method={method}", "inputs.interactions.time=at"]).split.method == method
+
+
+def test_cut_times_are_two_in_order_and_in_utc() -> None:
+    times = ["split.valid_from=2026-01-02T01:00:00+01:00", "split.test_from=2026-01-03"]
+    split = load_settings([], times).split
+    assert [str(split.valid_from), str(split.test_from)] == ["2026-01-02 00:00:00+00:00", "2026-01-03 00:00:00+00:00"]
+    assert "give both times" in refusal(pairs=(times[0],))
+    assert "must not lie after" in refusal(pairs=("split.valid_from=2026-01-04", times[1]))
+
+
 def test_settings_cannot_be_changed_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().train.ranks = 9  # type: ignore[misc]
