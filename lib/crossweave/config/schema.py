@@ -216,6 +216,10 @@ class EvaluateSettings(Section):
     map_colour: str | None
     retrieval_items: Annotated[int, Field(ge=0, le=5000)]
     retrieval_examples: Annotated[int, Field(ge=0, le=50)]
+    user_slices: list[str]
+    item_slices: list[str]
+    item_age: str | None
+    min_group: Positive
 
 
 class ExportSettings(Section):

@@ -127,8 +127,17 @@ def item_slice_metrics(
     labels = np.asarray(labels_I, dtype=np.str_)
     names = [name for name in order if name in set(labels.tolist())]
     names += sorted(set(labels.tolist()) - set(names))
-    slices = []
-    for name in names:
-        restricted, rows = restrict_relevance(relevance, labels == name)
-        slices.append(ItemSlice(name, rows, ranking_metrics(lists_UK[rows], restricted, ks, metrics)))
-    return slices
+    return [item_slice(lists_UK, relevance, name, labels == name, ks, metrics) for name in names]
+
+
+def item_slice(
+    recommended_UK: NDArray[np.int64],
+    relevance: Relevance,
+    name: str,
+    in_slice_I: ArrayLike,
+    ks: Sequence[int],
+    metrics: Sequence[str] = METRICS,
+) -> ItemSlice:
+    """Compute the metrics for one slice of items, bool [I], of lists that are checked."""
+    restricted, rows = restrict_relevance(relevance, in_slice_I)
+    return ItemSlice(name, rows, ranking_metrics(recommended_UK[rows], restricted, ks, metrics))

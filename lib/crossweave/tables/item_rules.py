@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from crossweave.errors import SettingsError
 from crossweave.tables.expressions import check_condition
+from crossweave.tables.values import time_in, values_in
 
 OWN_COLUMNS = ("item_id", "title", "cold", "first_seen", "last_seen")
 REMOVED = "removed"
@@ -71,12 +72,12 @@ def ruled_items(
     bits = [F.when(hide, F.lit(1 << place)).otherwise(0) for place, hide in enumerate(hides)]
     age = F.lit(None).cast("double")
     if rules.time:
-        age = (F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(_time(rules.time))) / 86_400.0
+        age = (F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(time_in(rules.time))) / 86_400.0
     return rows.select(
         "item_index",
         sum(bits, F.lit(0)).alias("hidden"),
         F.array(*[_holds(condition) for condition in rules.segments.values()]).cast("array<boolean>").alias("open"),
-        F.array(*[_values(c) for c in rules.at_most]).cast("array<array<string>>").alias("categories"),
+        F.array(*[values_in(c) for c in rules.at_most]).cast("array<array<string>>").alias("categories"),
         age.alias("age"),
     )
 
@@ -96,19 +97,5 @@ def _holds(condition: str) -> Column:
     return F.coalesce(F.expr(condition), F.lit(False))
 
 
-def _values(column: str) -> Column:
-    """Return the values of a column as array<string>: those of a list, the value itself, or none."""
-    text = F.col(f"`{column}`").cast("string")
-    listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))  # the catalog keeps lists as JSON
-    return F.array_distinct(F.array_compact(F.coalesce(listed, F.array(text))))
-
-
 def _has(column: str, values: Sequence[str]) -> Column:
-    return F.arrays_overlap(_values(column), F.array(*[F.lit(value) for value in values]).cast("array<string>"))
-
-
-def _time(column: str) -> Column:
-    """Read a time: integer seconds since 1970, or whatever Spark takes for a timestamp."""
-    text = F.col(f"`{column}`").cast("string")
-    seconds = F.when(text.rlike(r"^-?\d{5,}$"), F.timestamp_seconds(F.expr(f"try_cast(`{column}` as bigint)")))
-    return F.coalesce(seconds, F.expr(f"try_cast(cast(`{column}` as string) as timestamp)"))
+    return F.arrays_overlap(values_in(column), F.array(*[F.lit(value) for value in values]).cast("array<string>"))

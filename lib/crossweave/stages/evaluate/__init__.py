@@ -32,13 +32,14 @@ from crossweave.stages.evaluate.promotion import (
     reconsidered,
     settle,
 )
+from crossweave.stages.evaluate.slicing import check_slices
 from crossweave.tables.files import digest, write_atomically
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
 
 STAGE = "evaluate"
-CODE_VERSION = 6
+CODE_VERSION = 7
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -49,6 +50,7 @@ def check_evaluation(settings: Settings) -> None:
             "raise score.top_k or drop that K",
         )
     check_gate(settings)
+    check_slices(settings)
 
 
 def evaluate(context: StageContext, record: StageRecord) -> None:
@@ -88,6 +90,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     path = context.folder / "report.html"
     content = report_content(work, metrics, slices, refused, drift, pairs)
     write_atomically(path, render_report(content))
+    record.metrics |= work.gaps
     record.metrics |= retrieval_figures(content.retrieval)
     for beside in work.comparisons:
         name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
@@ -125,7 +128,8 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
     settings, receipts = context.settings, Receipts(context.workspace)
     ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions")} | tensors.writes | scored.writes
+    tables = ("catalog", "interactions", *(("users",) if settings.evaluate.user_slices else ()))
+    reads = {name: ingest.writes[name] for name in tables} | tensors.writes | scored.writes
     facts = {
         "code": CODE_VERSION,
         "reads": reads,
@@ -150,8 +154,8 @@ def _store(judging: Judging, metrics: list[MetricRow], slices: list[SliceRow], f
         for name, value in baseline_values(m).items():
             rows.append((date, f"{name}.{m.metric}", m.k, m.slice, value, None, None, m.users))
     for s in slices:
-        metric, k = s.metric.split("@")
-        rows.append((date, metric, int(k), f"{s.family}: {s.slice}", s.value, None, None, s.n))
+        metric, _, k = s.metric.partition("@")
+        rows.append((date, metric, int(k) if k else None, f"{s.family}: {s.slice}", s.value, None, None, s.n))
     head = store.snapshot("metrics")
     if head is not None and store.has_committed("metrics", fingerprint):
         return head.version

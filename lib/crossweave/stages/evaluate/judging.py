@@ -10,12 +10,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError, TableError
+from crossweave.evaluation.fairness import GroupFigures, judge_groups
 from crossweave.evaluation.judge import Judged, compare_lists, compared_metrics, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report_content import ComparisonRow, MetricRow, SliceRow
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.topk import PAD
 from crossweave.stages.evaluate.baselines import baseline_lists
+from crossweave.stages.evaluate.slicing import item_ages, item_groups, user_groups
 from crossweave.tables.store import TableStore
 
 PREVIOUS = "the run before"
@@ -40,6 +42,7 @@ class Judging:
         self.users: list[str] = []
         self.data: Judged | None = None
         self.comparisons: list[ComparisonRow] = []
+        self.gaps: dict[str, float] = {}  # between groups of users, of items
         self.left_out: dict[str, str] = {}  # what the lists are not compared with -> why
 
     def _events(self) -> DataFrame:
@@ -103,7 +106,26 @@ class Judging:
         self.comparisons = compare_lists(
             self.data, others, metrics, seed=self.settings.seed, resamples=evaluate.bootstrap
         )
-        return judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+        rows, slices = judge(self.data, evaluate.ks, seed=self.settings.seed, resamples=evaluate.bootstrap)
+        grouped = self._grouped(self.data)
+        self.gaps = grouped.metrics
+        return rows, slices + grouped.rows
+
+    def _grouped(self, data: Judged) -> GroupFigures:
+        """Slice what is judged by the attributes of the settings and by the age of the items."""
+        evaluate, read = self.settings.evaluate, self._read
+        return judge_groups(
+            data,
+            evaluate.ks,
+            self.headline_k,
+            user_groups=user_groups(read("users"), self.users, evaluate.user_slices) if evaluate.user_slices else (),
+            item_groups=item_groups(self.known, evaluate.item_slices) if evaluate.item_slices else (),
+            age_N=item_ages(self.known, read("interactions"), evaluate.item_age, self.protocol),
+            least=evaluate.min_group,
+        )
+
+    def _read(self, table: str) -> DataFrame:
+        return self.store.read(self.spark, table, self.reads[table])
 
     def _baselines(
         self, judged: pd.DataFrame, popularity_N: np.ndarray, candidates_N: np.ndarray, k: int
