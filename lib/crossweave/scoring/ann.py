@@ -43,7 +43,7 @@ def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.nda
 
     Raises SettingsError without faiss.
     """
-    faiss = _faiss()
+    faiss = load_faiss()
     items = np.flatnonzero(allowed_N)
     vector_AE = np.column_stack([item_ND.numpy()[items], bias_N.numpy()[items]]).astype(np.float32)
     dim = vector_AE.shape[1]
@@ -76,14 +76,13 @@ class ApproximateKernel:
 
         Raises SettingsError without faiss.
         """
-        faiss = _faiss()
-        faiss.omp_set_num_threads(torch.get_num_threads())
+        faiss = load_faiss()
         self._index: Any = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP)
         self._items_A = np.load(folder / ITEMS, mmap_mode="r")
         self._exact, self._item_ND, self._bias_N = exact, item_ND, bias_N
         self._allowed_N = allowed_N.numpy()
-        self.ranked_exactly = 0
-        """Users so far whom the index left with too few items."""
+        self.ranked_exactly = np.empty(0, np.int64)
+        """Places of the users of the last call whom the index left with too few items."""
 
     def best(
         self,
@@ -98,7 +97,8 @@ class ApproximateKernel:
             raise ValueError("an index knows products alone; there is something to add to the scores")
         found = min(len(self._items_A), 2 * k + max((len(row) for row in masked), default=0), MOST_FOUND * k)
         if not len(user_UD) or found < k:
-            return self._exactly(user_UD, k, masked)
+            self.ranked_exactly = np.arange(len(user_UD))
+            return self._exact.best(user_UD, k, masked=masked)
         query_UE = np.column_stack([user_UD.numpy(), np.ones(len(user_UD), np.float32)]).astype(np.float32)
         place_UF = self._index.search(query_UE, found)[1]
         item_UF = self._items_A[np.maximum(place_UF, 0)]
@@ -109,15 +109,11 @@ class ApproximateKernel:
         best = RunningBest(len(user_UD), k, user_UD.device)
         best.add(users, self._scores(user_UD, users, items), items)
         score_UK, item_UK = (part.numpy() for part in best.result())
-        left = np.flatnonzero(~enough_U)
+        self.ranked_exactly = left = np.flatnonzero(~enough_U)
         if len(left):
-            rest = self._exactly(user_UD[torch.from_numpy(left)], k, [masked[user] for user in left])
+            rest = self._exact.best(user_UD[torch.from_numpy(left)], k, masked=[masked[user] for user in left])
             item_UK[left], score_UK[left] = rest.items_UK, rest.scores_UK
         return TopK(item_UK, score_UK)
-
-    def _exactly(self, user_UD: Tensor, k: int, masked: Sequence[np.ndarray]) -> TopK:
-        self.ranked_exactly += len(user_UD)
-        return self._exact.best(user_UD, k, masked=masked)
 
     def _scores(self, user_UD: Tensor, user_C: Tensor, item_C: Tensor) -> Tensor:
         parts = [
@@ -144,12 +140,14 @@ def _hidden(item_UF: np.ndarray, masked: Sequence[np.ndarray], items: int) -> np
     return np.isin(pairs, np.concatenate(of_user)) if of_user else np.zeros(item_UF.shape, bool)
 
 
-def _faiss() -> ModuleType:
+def load_faiss() -> ModuleType:
+    """Return faiss, set to as many threads as torch has here; raises SettingsError where it is not installed."""
     try:
         import faiss
     except ImportError as error:
         raise SettingsError(
             "score.ann.index needs faiss, which is not installed", "pip install faiss-cpu, or set it to null"
         ) from error
+    faiss.omp_set_num_threads(torch.get_num_threads())
     module: ModuleType = faiss
     return module

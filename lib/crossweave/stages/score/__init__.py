@@ -23,7 +23,7 @@ from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.scoring.reranks import build_reranks
 from crossweave.scoring.rules import ItemRules
-from crossweave.stages.score.ann import measured, write_index
+from crossweave.stages.score.ann import check_index, measured, write_index
 from crossweave.stages.score.changes import BASIS, STATES, basis_of, carried, unchanged_users
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
@@ -43,8 +43,12 @@ CODE_VERSION = 7
 
 
 def check_scoring(settings: Settings) -> None:
-    """Raise SettingsError for a re-rank step that does not exist or has other settings."""
+    """Refuse, before anything is trained, a re-rank step that there is not and an index that the model will not have.
+
+    Raises SettingsError. Scoring alone asks the trained model, which may be of other settings.
+    """
     build_reranks(settings.score.rerank or {})
+    check_index(settings)
 
 
 def score_users(context: StageContext, record: StageRecord) -> None:
@@ -54,7 +58,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     score.incremental, the lists of users of whom nothing changed are carried over.
     """
     settings = context.settings
-    check_scoring(settings)
+    build_reranks(settings.score.rerank or {})
     receipts = Receipts(context.workspace)
     tensors, trained = receipts.required("tensors"), receipts.required("train")
     reads, fingerprint = _inputs(context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +11,34 @@ import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from crossweave.alignment import HEADS, USER_TOWERS, find
+from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import load_blend
 from crossweave.alignment.store import load_model
-from crossweave.config import ScoreSettings
+from crossweave.config import ScoreSettings, Settings
 from crossweave.errors import SettingsError
-from crossweave.scoring.ann import build_index
+from crossweave.scoring.ann import build_index, load_faiss
 from crossweave.scoring.rules import ItemRules
 from crossweave.stages.score.workers import CANDIDATES, USER_COLUMNS, Task, compared_lists
+
+
+def check_index(settings: Settings) -> None:
+    """Raise SettingsError where an index is wanted of a model that none can search, or faiss is not installed."""
+    if settings.score.ann.index is None:
+        return
+    load_faiss()
+    model = settings.model
+    members = [name for name, own in model.collaborative.items() if own is not None]
+    _need_product(members, model.head, model.user_tower)
 
 
 def write_index(folder: Path, rules: ItemRules | None, settings: ScoreSettings) -> None:
     """Build the index of a model's candidates beside the model.
 
-    Raises SettingsError where the model's score is more than one product, which no index can search.
+    Raises SettingsError where its score is more than one product: a model may be of other settings than those now.
     """
-    model, blend = load_model(folder), load_blend(folder)
-    if blend.members:
-        names = ", ".join(member.name for member in blend.members)
-        raise SettingsError(
-            f"score.ann.index needs a score that is one product of vectors; this model adds those of {names}",
-            "set these of model.collaborative to null and train again, or set score.ann.index=null",
-        )
-    if not model.is_product:
-        raise SettingsError(
-            f"score.ann.index needs a score that is one product of vectors; that of the head {model.spec.head} "
-            f"with the user tower {model.spec.user_tower} is not",
-            "take model.head=dot and another user tower and train again, or set score.ann.index=null",
-        )
+    spec = load_model(folder).spec
+    _need_product([member.name for member in load_blend(folder).members], spec.head, spec.user_tower)
     item_NE, bias_N = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("target", "bias"))
     if rules is not None and rules.boost_N is not None:
         bias_N = bias_N + torch.from_numpy(rules.boost_N)
@@ -72,3 +73,20 @@ def measured(task: Task, users: DataFrame) -> dict[str, float | int]:
         "ann_sample_users": count,
         "ann_sample_users_ranked_exactly": sum(row["exactly"] for row in rows),
     }
+
+
+def _need_product(members: Sequence[str], head: str, user_tower: str) -> None:
+    """Raise SettingsError where a score is more than one product of vectors."""
+    if members:
+        names = ", ".join(members)
+        raise SettingsError(
+            f"score.ann.index needs a score that is one product of vectors; this model adds those of {names}",
+            "set these of model.collaborative to null and train again, or set score.ann.index=null",
+        )
+    product = find(HEADS, "head", head).product
+    if not product or issubclass(find(USER_TOWERS, "user tower", user_tower), TargetAware):
+        raise SettingsError(
+            f"score.ann.index needs a score that is one product of vectors; that of the head {head} "
+            f"with the user tower {user_tower} is not",
+            "take model.head=dot and another user tower and train again, or set score.ann.index=null",
+        )

@@ -115,6 +115,7 @@ class _Scorer:
         self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
         self.candidate_N = np.array(load(task.model / CANDIDATES))
         self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
+        self.caps = self.rules.caps if self.rules is not None else ()
         self.kernels: dict[tuple[int, bool], Kernel] = {}
         self.indices: dict[tuple[int, bool], ApproximateKernel] = {}
         self.folder = task.model
@@ -155,28 +156,27 @@ class _Scorer:
 
     def _choose(self, whole: _Part) -> _Chosen:
         """Make the lists: by score, at most n of a category, then re-ranked and with places for cold items."""
-        caps, k, users = self.rules.caps if self.rules is not None else (), self.settings.top_k, whole.rows.num_rows
-
-        def ranker(only_cold: bool) -> Rank:
-            def rank(chosen: np.ndarray, depth: int) -> TopK:
-                some = whole if len(chosen) == users else self._read(whole.rows.take(pa.array(chosen)))
-                return self._top(some, depth, only_cold)
-
-            return rank
-
-        def fill(rank: Rank) -> TopK:
-            return capped(rank, users, len(self.candidate_N), k, caps) if caps else rank(np.arange(users), k)
-
-        by_score = ranker(only_cold=False)
-        before = fill(by_score)
+        by_score = self._ranker(whole)
+        before = self._fill(by_score, whole)
         if not self.reorders:
             return _Chosen.of(before)
-        after = fill(self._reranked(by_score)) if self.steps else before
+        after = self._fill(self._reranked(by_score), whole) if self.steps else before
         explored_UK = np.zeros(after.items_UK.shape, bool)
         if self.exploration.share:
-            ids, cold = whole.rows.column("user_id").to_pylist(), ranker(only_cold=True)
-            after, explored_UK = explore(after, ids, self.cold_N, cold, self.exploration, caps)
+            ids, cold = whole.rows.column("user_id").to_pylist(), self._ranker(whole, only_cold=True)
+            after, explored_UK = explore(after, ids, self.cold_N, cold, self.exploration, self.caps)
         return _Chosen.of(after, before, explored_UK)
+
+    def _ranker(self, whole: _Part, *, only_cold: bool = False, exact: bool = False) -> Rank:
+        def rank(chosen: np.ndarray, depth: int) -> TopK:
+            some = whole if len(chosen) == whole.rows.num_rows else self._read(whole.rows.take(pa.array(chosen)))
+            return self._top(some, depth, only_cold, exact)
+
+        return rank
+
+    def _fill(self, rank: Rank, whole: _Part) -> TopK:
+        users, k = whole.rows.num_rows, self.settings.top_k
+        return capped(rank, users, len(self.candidate_N), k, self.caps) if self.caps else rank(np.arange(users), k)
 
     def _reranked(self, by_score: Rank) -> Rank:
         size = self.settings.rerank_pool
@@ -196,11 +196,17 @@ class _Scorer:
 
     def compare(self, rows: pa.RecordBatch) -> tuple[float, int]:
         """Return the recall of the index against exact lists, and how many of these users it left to the kernel."""
-        part = self._read(rows)
+        part, left = self._read(rows), set[int]()
         index = self._index(rows.column("segments")[0].as_py(), only_cold=False)
-        before = index.ranked_exactly
-        found, exact = (self._top(part, self.settings.top_k, only_cold=False, exact=how) for how in (False, True))
-        return recall(found, exact), index.ranked_exactly - before
+        by_index = self._ranker(part)
+
+        def rank(chosen: np.ndarray, depth: int) -> TopK:
+            best = by_index(chosen, depth)
+            left.update(chosen[index.ranked_exactly].tolist())
+            return best
+
+        found, exact = self._fill(rank, part), self._fill(self._ranker(part, exact=True), part)
+        return recall(found, exact), len(left)
 
     def _top(self, part: _Part, k: int, only_cold: bool, exact: bool = False) -> TopK:
         """Return the best candidates that the users may have and have not seen."""
