@@ -123,7 +123,7 @@ def test_items_are_drawn_as_cold_where_no_column_names_them(copy: Chain):
     assert result["exit_code"] == 0, result["error"]
     cold = {row["item_id"] for row in copy.table("catalog") if row["cold"]}
     assert 0 < len(cold) < 0.4 * len(copy.table("catalog"))
-    assert stage(result, "ingest")["facts"]["split"]["withheld_items"] == len(cold)
+    assert stage(result, "ingest")["facts"]["split"]["cold_items"] == len(cold)
     place = {row["item_id"]: row["item_index"] for row in copy.table("item_index")}
     assert not {place[item] for item in cold} & {item for _, item in written_pairs(manifest_of(copy))}
     assert result["metrics"]["tensors.leakage.found"] == 0

@@ -41,6 +41,7 @@ class Exposure:
 class Gap:
     """The groups that fare best and worst by one figure."""
 
+    of: str  # users by country
     figure: str
     best: str
     worst: str
@@ -88,7 +89,7 @@ def judge_groups(
         means = means_by_group(values, groups)
         rows += [SliceRow(f"users by {groups.column}", m.slice, m.metric, m.value, m.users) for m in means]
         served = {m.slice: (m.value, m.users, m.users) for m in means if m.metric == f"ndcg@{k}"}
-        gap = widest_gap(f"ndcg@{k}", served, least)
+        gap = widest_gap(f"users by {groups.column}", f"ndcg@{k}", served, least)
         gaps |= {f"gap.users.{groups.column}.ndcg@{k}": gap} if gap is not None else {}
     for groups in item_groups:
         for g, name in enumerate(groups.names):
@@ -103,14 +104,13 @@ def judge_groups(
                 for e in shown
                 if (share := _ratio(e.exposure, getattr(e, beside))) is not None
             }
-            gap = widest_gap(figure, known, least)
+            gap = widest_gap(f"items by {groups.column}", figure, known, least)
             gaps |= {f"gap.items.{groups.column}.{figure}": gap} if gap is not None else {}
     if age_N is not None and (age_N != AGES[-1]).any():
         for part in item_slice_metrics(data.recommended_UK, data.relevance, age_N, ks, order=AGES):
             rows += [SliceRow("items by age", m.slice, m.metric, m.value, m.users) for m in part.means()]
-    for name, gap in gaps.items():
-        _, side, column, _ = name.split(".", 3)
-        what = f"{side} by {column}, {gap.figure}: {gap.worst} behind {gap.best}"
+    for gap in gaps.values():
+        what = f"{gap.of}, {gap.figure.replace('_', ' ')}: {gap.worst} behind {gap.best}"
         rows += [SliceRow(GAPS, what, part, getattr(gap, part), gap.members) for part in ("difference", "ratio")]
     return GroupFigures(rows, gaps)
 
@@ -124,7 +124,7 @@ def means_by_group(values: Mapping[str, NDArray[np.float64]], groups: Groups) ->
     ]
 
 
-def widest_gap(figure: str, groups: Mapping[str, tuple[float, int, int]], least: int) -> Gap | None:
+def widest_gap(of: str, figure: str, groups: Mapping[str, tuple[float, int, int]], least: int) -> Gap | None:
     """Compare the best and the worst group: name -> (figure, users, members).
 
     Groups of fewer than `least` users are left out; None where fewer than two remain.
@@ -136,7 +136,7 @@ def widest_gap(figure: str, groups: Mapping[str, tuple[float, int, int]], least:
     worst, best = by_figure[0], by_figure[-1]
     (high, most), (low, fewest) = enough[best], enough[worst]
     ratio = low / high if high > 0 else 1.0
-    return Gap(figure, best, worst, high - low, ratio, most + fewest, len(groups) - len(enough))
+    return Gap(of, figure, best, worst, high - low, ratio, most + fewest, len(groups) - len(enough))
 
 
 def exposure_by_group(

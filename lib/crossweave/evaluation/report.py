@@ -264,7 +264,7 @@ def _slice_families(rows: Sequence[SliceRow], headline_at: str) -> list[_SliceFa
             )
             for slice_name, n in dict.fromkeys((row.slice, row.n) for row in of_family)
         ]
-        brief = [place for place, metric in enumerate(metrics) if metric.endswith(headline_at)]
+        brief = [place for place, metric in enumerate(metrics) if metric.endswith(headline_at) or "@" not in metric]
         families.append(_SliceFamily(name, metrics, brief or list(range(len(metrics))), table))
     return families
 

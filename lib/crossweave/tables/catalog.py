@@ -14,7 +14,7 @@ def new_catalog(rows: DataFrame, last: DataFrame | None, date: datetime.date) ->
     """Return the catalog and an observation that counts it once it is written.
 
     `rows` are the item rows that were not refused. Items that are gone stay as removed. Counted are: active and
-    removed items; active ones flagged as cold (`withheld`); changed ones (new, back again, or with other contents);
+    removed items; active ones flagged as cold; changed ones (new, back again, or with other contents);
     whether they came or went (`moved`).
     """
     filled = F.map_filter("cells", lambda _, cell: ~cell["empty"])
@@ -46,7 +46,7 @@ def new_catalog(rows: DataFrame, last: DataFrame | None, date: datetime.date) ->
         counts,
         F.count(F.when(F.col("status") == "active", 1)).alias("active"),
         F.count(F.when(F.col("status") == "removed", 1)).alias("removed"),
-        F.count(F.when((F.col("status") == "active") & F.col("cold"), 1)).alias("withheld"),
+        F.count(F.when((F.col("status") == "active") & F.col("cold"), 1)).alias("cold"),
         F.count(F.when(F.col("_changed"), 1)).alias("changed"),
         F.count(F.when(F.col("_moved"), 1)).alias("moved"),
         F.coalesce(F.sum(F.when(F.col("status") == "active", F.size("hashes"))), F.lit(0)).alias("contents"),

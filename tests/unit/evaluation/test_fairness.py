@@ -46,13 +46,13 @@ def test_each_group_s_mean_carries_its_users_and_users_of_two_groups_count_in_bo
 
 def test_a_gap_is_between_the_best_and_the_worst_group_that_is_large_enough() -> None:
     groups = {"a": (0.4, 30, 30), "b": (0.1, 20, 20), "c": (0.3, 50, 50), "tiny": (0.9, 19, 19), "none": (0.0, 1, 1)}
-    gap = widest_gap("ndcg@2", groups, least=20)
-    assert gap == Gap("ndcg@2", "a", "b", pytest.approx(0.3), pytest.approx(0.25), 50, 2)
+    gap = widest_gap("users by x", "ndcg@2", groups, least=20)
+    assert gap == Gap("users by x", "ndcg@2", "a", "b", pytest.approx(0.3), pytest.approx(0.25), 50, 2)
 
 
 def test_there_is_no_gap_without_two_groups_and_none_between_groups_that_fare_alike() -> None:
-    assert widest_gap("m", {"a": (0.4, 30, 30), "b": (0.1, 1, 1)}, least=20) is None
-    alike = widest_gap("m", {"a": (0.0, 30, 30), "b": (0.0, 30, 30)}, least=20)
+    assert widest_gap("users by x", "m", {"a": (0.4, 30, 30), "b": (0.1, 1, 1)}, least=20) is None
+    alike = widest_gap("users by x", "m", {"a": (0.0, 30, 30), "b": (0.0, 30, 30)}, least=20)
     assert alike is not None
     assert (alike.difference, alike.ratio) == (0.0, 1.0)
 

@@ -82,8 +82,8 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     record.metrics = night.metrics
     split = night.split | {
         "protocol": settings.split.protocol,
-        "withheld_items": night.metrics["items_withheld"],
-        "withheld_share": settings.split.cold_items,
+        "cold_items": night.metrics["items_cold"],
+        "cold_items_share": settings.split.cold_items,
     }
     record.facts = {"split": split}
     record.note = f"{night.metrics['item_files_read']:,} of {len(inputs.items.table.files):,} item files read"
@@ -277,7 +277,7 @@ class _Night:
         self.metrics = {
             "items_new_or_changed": found["changed"],
             "items_removed": found["removed"],
-            "items_withheld": found["withheld"],
+            "items_cold": found["cold"],
             "item_files_read": len(table.files) - len(self.unchanged),
         }
         return bool(found["moved"])
