@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -212,6 +213,24 @@ def test_popularity_that_counts_more_than_the_sequences_is_found(copy: Chain, sp
     rewrite(path, rows, table.schema)
     with pytest.raises(LeakageError, match=f"popularity of 1 items, such as item number {rows[3]['item_index']},"):
         check(copy, spark)
+
+
+@pytest.mark.parametrize(("name", "work"), [("tensors", build_tensors), ("score", score_users)])
+def test_a_pair_that_lies_in_two_splits_stops_tensors_and_score_and_nothing_is_published(
+    copy: Chain, spark, name: str, work: Callable[..., None]
+):
+    store, receipts = TableStore(copy.workspace / "tables"), Receipts(copy.workspace)
+    frame, ingested = store.read(spark, "interactions"), receipts.required("ingest")
+    trained = frame.where("split = 'train'").orderBy("user_id", "item_id").limit(1).replace("train", "test", "split")
+    head = store.snapshot("interactions")
+    assert head is not None
+    version = store.write(frame.unionByName(trained), "interactions", "replace", base=head.version).version
+    receipts.publish(dataclasses.replace(ingested, writes=ingested.writes | {"interactions": version}))
+    before = receipts.required(name)
+    result = copy.run([(name, work)])
+    assert (result["exit_code"], result["error"]["type"]) == (4, "LeakageError")
+    assert "found 1 of" in result["error"]["message"]
+    assert receipts.required(name) == before
 
 
 def test_lists_made_with_test_rows_are_served_but_not_judged(copy: Chain):

@@ -22,6 +22,7 @@ def test_values_are_groups_the_largest_first_and_a_row_without_one_stands_last()
 def test_a_row_with_several_values_is_in_each_of_their_groups() -> None:
     found = members([["comedy", "drama"], ["drama"], ["drama", "drama"]])
     assert found == {"drama": [0, 1, 2], "comedy": [0]}
+    assert list(members([["a", "a", "a"], ["b"], ["b"]])) == ["b", "a"]  # a repeated value is one row's all the same
 
 
 def test_values_beyond_the_twenty_largest_share_a_group() -> None:
