@@ -15,11 +15,17 @@ from torch import Tensor, nn
 
 from crossweave.alignment import FUSIONS, HEADS, LOSSES, USER_TOWERS, build
 from crossweave.alignment.attention import TargetAware
+from crossweave.alignment.heads.base import Head
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.losses.base import AlignmentLoss, Choices, ContentLoss, Peers
 from crossweave.alignment.sides import Targets, Users
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.user_parts import UserAttributes, UserBatch, UserIds
+
+
+def is_product(head: type[Head], user_tower: type[nn.Module]) -> bool:
+    """Say whether a head with a user tower scores by one product of vectors, and nothing beyond."""
+    return head.product and not issubclass(user_tower, TargetAware)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class AlignmentModel(nn.Module):
     @property
     def is_product(self) -> bool:
         """Whether a score is users.vector_BE @ targets.item_SE.T + bias, and nothing beyond."""
-        return bool(self.head.product) and not self.target_aware
+        return is_product(type(self.head), type(self.user_tower))
 
     def users(self, history_SD: Tensor, histories: Histories, who: UserBatch) -> Users:
         """Return the users of these histories, which name rows of `history_SD`."""

@@ -6,19 +6,17 @@ import numpy as np
 
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import open_items
-from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY, fit_baseline, rank_baseline, why_not
-from crossweave.tables.receipts import Receipts
+from crossweave.stages.evaluate.manifest import last_manifest
 
 
 def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], dict[str, str]]:
     """Return the baselines that can be made tonight, popularity first, and why the others cannot."""
-    settings, manifest = context.settings.evaluate, _manifest(context)
+    settings, manifest = context.settings.evaluate, last_manifest(context)
     left_out: dict[str, str] = {}
-    for name in dict.fromkeys(settings.baselines):
-        if name == POPULARITY:
-            continue
+    others = [name for name in dict.fromkeys(settings.baselines) if name != POPULARITY]
+    for name in others:
         if manifest is None:
             left_out[name] = "the tensors that it learns from are gone"
             continue
@@ -31,8 +29,7 @@ def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], d
         )
         if why:
             left_out[name] = why
-    wanted = [name for name in settings.baselines if name != POPULARITY and name not in left_out]
-    return [POPULARITY, *dict.fromkeys(wanted)], left_out
+    return [POPULARITY, *(name for name in others if name not in left_out)], left_out
 
 
 def baseline_lists(
@@ -49,7 +46,7 @@ def baseline_lists(
     They learn from the tensors: the training rows of all users, under the cold protocol without the withheld items.
     """
     names, left_out = chosen_baselines(context, protocol)
-    manifest, users = _manifest(context), len(seen)
+    manifest, users = last_manifest(context), len(seen)
     lists = {POPULARITY: rank_baseline(None, histories, seen, popularity_N, candidates_N, k)}
     if manifest is None or names == [POPULARITY]:
         return lists, left_out
@@ -62,8 +59,3 @@ def baseline_lists(
         lists[name] = rank_baseline(scorer, histories, seen, popularity_N, candidates_N, k, tick)
     progress.close(users * (len(names) - 1))
     return lists, left_out
-
-
-def _manifest(context: StageContext) -> Manifest | None:
-    folder = Receipts(context.workspace).required("tensors").details["folder"]
-    return load_manifest(context.workspace / "tensors" / folder)

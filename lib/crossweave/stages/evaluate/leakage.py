@@ -6,10 +6,11 @@ from pyspark.sql import functions as F
 
 from crossweave.errors import LeakageError
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import load_manifest
 from crossweave.runtime.run import StageContext
+from crossweave.stages.evaluate.manifest import last_manifest
 from crossweave.tables.leakage import find_leakage, held_out_pairs
 from crossweave.tables.receipts import Receipts
+from crossweave.tables.scored_users import UserTables
 from crossweave.tables.store import TableStore
 
 NOBODY = -1  # a user whose number is not looked up
@@ -36,13 +37,11 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
     tables = ("interactions", "catalog") if cold is not None else ("interactions",)
     if any(scored.reads[name] != reads[name] for name in tables):
         settings = context.settings.score
-        before = store.read(context.spark, "interactions", scored.reads["interactions"])
-        used = before.where(F.col("split").isin(*settings.history_splits, *settings.seen_splits))
-        if cold is not None:
-            withheld = store.read(context.spark, "catalog", scored.reads["catalog"]).where("cold").select("item_id")
-            used = used.join(withheld, "item_id", "left_anti")
+        before = lambda name: store.read(context.spark, name, scored.reads[name])  # noqa: E731
+        events = UserTables.of(before, scored.details["protocol"], blocks=False).events
+        used = events.where(F.col("split").isin(*settings.history_splits, *settings.seen_splits))
         used = used.join(read("item_index"), "item_id").withColumn("user_index", F.lit(NOBODY))
         find_leakage("the histories and seen items of the last score stage", used, held_out).refuse()
-    manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
+    manifest = last_manifest(context)
     if manifest is not None and any(tensors.reads[name] != reads[name] for name in tables):
         check_tensors(context.spark, manifest, read("user_index"), held_out)

@@ -22,8 +22,9 @@ from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.evaluation.pointwise import CalibrationCurve, calibration_curve, click_errors, rating_errors
 from crossweave.evaluation.report_content import CalibrationRow, PointwiseRow
 from crossweave.feeding.items import ItemTensors, open_items
-from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.manifest import Manifest
 from crossweave.stages.evaluate.judging import Judging
+from crossweave.stages.evaluate.manifest import last_manifest
 from crossweave.tables.files import read_json
 from crossweave.tables.scored_users import UserTables, user_rows
 from crossweave.tables.served import Chain
@@ -58,7 +59,7 @@ def judge_pairs(judging: Judging, chain: Chain) -> Pointwise:
     losses = read_json(judging.model_folder / "model.json")["spec"]["losses"]
     heads = [name for name in (RATING, CLICK) if name in losses]
     most = judging.settings.evaluate.pointwise_users
-    manifest = load_manifest(judging.context.workspace / "tensors" / chain.tensor_set)
+    manifest = last_manifest(judging.context)
     if not heads or not most:
         return Pointwise([], [], [])
     if manifest is None:

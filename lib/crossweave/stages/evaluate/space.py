@@ -12,10 +12,9 @@ from crossweave.evaluation.embedding_map import lay_out, neighbours_kept
 from crossweave.evaluation.report_content import EmbeddingMap, FoundPicture, MapPoint, Retrieval, RetrievalExample
 from crossweave.evaluation.retrieval import Found, cross_recalls, find_others
 from crossweave.feeding.items import ItemTensors, open_items
-from crossweave.feeding.manifest import load_manifest
 from crossweave.stages.evaluate.judging import Judging
+from crossweave.stages.evaluate.manifest import last_manifest
 from crossweave.stages.evaluate.shown import SEPARATOR, ShownItems, first_modality
-from crossweave.tables.receipts import Receipts
 from crossweave.training.item_tower import gather_items
 
 PICTURES_FOUND = 5
@@ -23,8 +22,7 @@ PICTURES_FOUND = 5
 
 def item_tensors(judging: Judging) -> ItemTensors | None:
     """Return the item tensors that the model was trained on, or None where they are gone."""
-    folder = Receipts(judging.context.workspace).required("tensors").details["folder"]
-    manifest = load_manifest(judging.context.workspace / "tensors" / folder)
+    manifest = last_manifest(judging.context)
     return None if manifest is None else open_items(manifest)
 
 

@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.alignment import HEADS, USER_TOWERS, find
-from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import load_blend
+from crossweave.alignment.model import is_product
 from crossweave.alignment.store import load_model
 from crossweave.config import ScoreSettings, Settings
 from crossweave.errors import SettingsError
@@ -83,8 +83,7 @@ def _need_product(members: Sequence[str], head: str, user_tower: str) -> None:
             f"score.ann.index needs a score that is one product of vectors; this model adds those of {names}",
             "set these of model.collaborative to null and train again, or set score.ann.index=null",
         )
-    product = find(HEADS, "head", head).product
-    if not product or issubclass(find(USER_TOWERS, "user tower", user_tower), TargetAware):
+    if not is_product(find(HEADS, "head", head), find(USER_TOWERS, "user tower", user_tower)):
         raise SettingsError(
             f"score.ann.index needs a score that is one product of vectors; that of the head {head} "
             f"with the user tower {user_tower} is not",
