@@ -25,10 +25,12 @@ class RunningBest:
         self._keys_UW = torch.full((users, 2 * k), NOTHING, device=device)  # the K best, then what came since
         self._came_U = torch.zeros(users, dtype=torch.int64, device=device)
         self.bar_U = torch.full((users,), -torch.inf, device=device)
-        """No item below it is among the K best."""
+        """Only what scores more is looked at."""
+        self.depth = k
+        """The rank, among what came so far, whose score is the bar: less than K is a guess, see `doubtful`."""
 
     def raise_bar(self, bar_U: Tensor) -> None:
-        """Take note that K items at least of each user score `bar_U` or more."""
+        """Look from now on only at what scores more than `bar_U`."""
         self.bar_U = self.bar_U.maximum(bar_U)
 
     def add(self, user_C: Tensor, score_C: Tensor, item_C: Tensor) -> None:
@@ -37,34 +39,39 @@ class RunningBest:
             return
         count_U = torch.bincount(user_C, minlength=len(self.bar_U))
         if int((self._came_U + count_U).max()) > self._room:
-            self._settle(int(count_U.max()))
+            self.settle(int(count_U.max()))
         before_U = count_U.cumsum(0) - count_U
         within_C = torch.arange(len(user_C), device=user_C.device) - before_U[user_C]
         self._keys_UW[user_C, self._k + self._came_U[user_C] + within_C] = _keys(score_C, item_C)
         self._came_U += count_U
 
+    def doubtful(self) -> Tensor:
+        """Return bool [U]: whose K best may lack an item that did not pass the bar, or equalled it."""
+        return (_scores_of(self._best().amin(dim=1)) <= self.bar_U) & (self.bar_U > -torch.inf)
+
     def result(self) -> tuple[Tensor, Tensor]:
         """Return scores float32 and items int64 [U, K], best first; -inf and -1 where there is nothing."""
-        self._settle()
+        self.settle()
         keys_UK = self._keys_UW[:, : self._k].sort(dim=1, descending=True).values
-        nothing_UK = keys_UK == NOTHING
-        items_UK = (_LOW - (keys_UK & _LOW)).masked_fill_(nothing_UK, -1)
-        return _scores(keys_UK).masked_fill_(nothing_UK, -torch.inf), items_UK
+        items_UK = (_LOW - (keys_UK & _LOW)).masked_fill_(keys_UK == NOTHING, -1)
+        return _scores_of(keys_UK), items_UK
 
     @property
     def _room(self) -> int:
         return self._keys_UW.shape[1] - self._k
 
-    def _settle(self, room: int = 0) -> None:
-        """Keep the K best of all that came, raise the bar to the last of them, and make room for what comes.
+    def settle(self, room: int = 0) -> None:
+        """Keep the K best of all that came, raise the bar to the one at `depth`, and make room for what comes.
 
         With room for K a bar is never stale for long: more candidates at a time would cost more than they save.
         """
-        best_UK = self._keys_UW.topk(self._k, dim=1, sorted=False).values
-        last_U = best_UK.amin(dim=1)
-        self.raise_bar(_scores(last_U).masked_fill_(last_U == NOTHING, -torch.inf))
+        best_UK = self._best()
+        self.raise_bar(_scores_of(best_UK.topk(self.depth, dim=1, sorted=False).values.amin(dim=1)))
         self._keys_UW = F.pad(best_UK, (0, max(self._k, room)), value=NOTHING)
         self._came_U.zero_()
+
+    def _best(self) -> Tensor:
+        return self._keys_UW.topk(self._k, dim=1, sorted=False).values
 
 
 def _keys(score_C: Tensor, item_C: Tensor) -> Tensor:
@@ -73,8 +80,9 @@ def _keys(score_C: Tensor, item_C: Tensor) -> Tensor:
     return (_ordered(bits_C).to(torch.int64) << 32) | (_LOW - item_C)
 
 
-def _scores(keys: Tensor) -> Tensor:
-    return _ordered((keys >> 32).to(torch.int32)).view(torch.float32)
+def _scores_of(keys: Tensor) -> Tensor:
+    scores = _ordered((keys >> 32).to(torch.int32)).view(torch.float32)
+    return scores.masked_fill_(keys == NOTHING, -torch.inf)
 
 
 def _ordered(bits: Tensor) -> Tensor:

@@ -103,6 +103,39 @@ def test_no_users_and_no_items_are_defined():
     assert got.items_UK.tolist() == [[PAD, PAD]]
 
 
+def test_a_catalog_whose_order_tells_of_its_scores_is_ranked_exactly_and_guessed_no_more():
+    # Each user's best fill one block: whoever's comes early expects as many from all the others.
+    rng = np.random.default_rng(2)
+    users, block, k = 64, 32, 24
+    score_UN = rng.integers(0, 10**6, (users, users * block)).astype(np.float32)
+    for user in range(users):
+        score_UN[user, user * block : (user + 1) * block] += 2 * 10**6
+    everyone = torch.eye(users)
+    kernel = Kernel(
+        torch.tensor(score_UN.T.copy()),
+        torch.zeros(users * block),
+        allowed_N=torch.ones(users * block, dtype=torch.bool),
+        block_items=block,
+    )
+    none = [np.zeros(0, np.int64)] * users
+    want = np.argsort(-score_UN, axis=1, kind="stable")
+    assert kernel.guessing
+    np.testing.assert_array_equal(kernel.best(everyone, k, masked=none).items_UK, want[:, :k])
+    np.testing.assert_array_equal(kernel.best(everyone, 2 * k, masked=none).items_UK, want[:, : 2 * k])
+    assert not kernel.guessing
+    np.testing.assert_array_equal(kernel.best(everyone, k, masked=none).items_UK, want[:, :k])
+
+
+@pytest.mark.parametrize("seen", [0, 1990])
+def test_guessing_also_gives_exact_lists_to_who_has_few_items_left_and_to_whom_all_are_alike(seen):
+    rng = np.random.default_rng(3)
+    item = rng.standard_normal((2000, 8)).astype(np.float32)
+    user = np.vstack([rng.standard_normal((40, 8)), np.zeros((2, 8))]).astype(np.float32)
+    masked = [rng.choice(2000, seen, replace=False) for _ in user]
+    got = run(user, item, np.zeros(2000, np.float32), 20, [1] * 2000, masked, block=50)
+    np.testing.assert_array_equal(got.items_UK, oracle(user, item, np.zeros(2000), 20, [1] * 2000, masked))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_added_score_that_is_not_finite_is_refused(value):
     kernel = Kernel(torch.ones(40, 2), torch.zeros(40), allowed_N=torch.ones(40, dtype=torch.bool))
