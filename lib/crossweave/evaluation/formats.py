@@ -6,7 +6,7 @@ import math
 
 THIN_SPACE = "\u202f"  # narrow and unbreakable
 NOTHING = "–"
-_ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "f1": "F1"}
+_ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "f1": "F1", "rmse": "RMSE", "mae": "MAE"}
 
 
 def format_metric(value: float | None, signed: bool = False) -> str:

@@ -106,6 +106,22 @@ def bars_svg(
         return _inline_svg(figure, name)
 
 
+def calibration_svg(points: Sequence[tuple[float, float, int]], name: str) -> str:
+    """Draw a reliability diagram; `points` are (mean probability, share that came true, pairs). Returns inline SVG."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=BASELINE, lw=1.2, ls="--")
+        predicted, observed, pairs = zip(*points, strict=True)
+        axes.plot(predicted, observed, color=OURS, lw=1.2)
+        axes.scatter(predicted, observed, s=[10 + 70 * count / max(pairs) for count in pairs], color=OURS)
+        axes.set_xlabel("predicted probability")
+        axes.set_ylabel("share taken")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        return _inline_svg(figure, name)
+
+
 def _label(axes: Axes, value: float, x: float, y: float) -> None:
     """Write a value over its bar: three figures that tell, as two of four decimals would touch."""
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

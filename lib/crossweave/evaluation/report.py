@@ -17,9 +17,10 @@ from markupsafe import Markup
 
 from crossweave.evaluation import formats
 from crossweave.evaluation.pictures import thumbnail_data_uri
-from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, curve_svg
+from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, calibration_svg, curve_svg
 from crossweave.evaluation.report_content import (
     OVERALL_SLICE,
+    CalibrationRow,
     ComparisonRow,
     HeadlineMetric,
     MetricRow,
@@ -72,9 +73,12 @@ def render_report(content: ReportContent) -> str:
         other_baselines=list(dict.fromkeys(name for row in content.metrics for name in row.others)),
         left_out=content.left_out,
         refused=content.refused,
+        stays=content.stays,
+        warnings=content.warnings,
         drift=content.drift,
         pointwise=content.pointwise,
         calibration=content.calibration,
+        calibration_chart=_calibration_chart(content.calibration),
         comparisons=_differences(content.comparisons),
         charts=_metric_charts(content.metrics),
         families=_slice_families(content.slices, _headline_at(content.run.headline)),
@@ -193,6 +197,10 @@ def _curves(content: ReportContent) -> list[dict[str, object]]:
                 }
             )
     return drawn
+
+
+def _calibration_chart(rows: Sequence[CalibrationRow]) -> Markup | None:
+    return Markup(calibration_svg([(c.predicted, c.observed, c.pairs) for c in rows], "calibration")) if rows else None
 
 
 def _metric_charts(rows: Sequence[MetricRow]) -> list[tuple[str, Markup]]:

@@ -242,6 +242,8 @@ class ReportContent:
     metrics: Sequence[MetricRow] = ()
     comparisons: Sequence[ComparisonRow] = ()
     refused: Sequence[str] = ()  # why the run is not served, sentence by sentence without the full stop
+    stays: str = "nothing is served"  # what is, where this run is not
+    warnings: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)  # what it could not be compared with -> why
     drift: Sequence[DriftRow] = ()
     pointwise: Sequence[PointwiseRow] = ()

@@ -17,13 +17,16 @@ from PIL import Image, ImageDraw
 import crossweave
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import (
+    CalibrationRow,
     ComparisonRow,
+    DriftRow,
     EmbeddingMap,
     FoundPicture,
     HeadlineMetric,
     HistoryItem,
     MapPoint,
     MetricRow,
+    PointwiseRow,
     QuarantineRow,
     Reason,
     RecommendedItem,
@@ -69,6 +72,17 @@ def sample() -> ReportContent:
             MetricRow("ndcg", 20, "all", 0.29541, 0.2909, 0.3001, 6700, 0.1222),
             MetricRow("ndcg", 20, "cold items", 0.18, None, None, 1201),
         ),
+        refused=["NDCG@10 is 0.2000, the run before has 0.3000"],
+        stays="the run of 2026-11-21 stays served",
+        warnings=["share of items removed is 0.300, above evaluate.drift.removed 0.1"],
+        left_out={"ease": "the catalog is too large"},
+        drift=[
+            DriftRow("items removed", "share of items removed", 0.3, "removed", 0.1),
+            DriftRow("item vectors", "share of neighbours that stayed", 0.9, "neighbours", 0.2, falls=True),
+            DriftRow("scores", "stability index of the scores", 0.05, "scores", None),
+        ],
+        pointwise=[PointwiseRow("rating", "rmse", 0.8111, 321, 0.9222)],
+        calibration=[CalibrationRow(0.2, 0.25, 8), CalibrationRow(0.8, 0.7654, 4)],
         comparisons=(ComparisonRow("the run <before>", "ndcg@20", 0.295, 0.31, -0.015, -0.02, -0.01, "worse", 6700),),
         slices=(
             SliceRow("history length", "1–4", "ndcg@20", 0.22, 412),
@@ -189,7 +203,11 @@ def test_every_part_of_the_content_is_on_the_page() -> None:
         "No reason was computed.", "score: k: 20", "1 more", "tt77 end",
         "3 of 3_883 items, drawn by the seed", "49_% of an item's ten nearest", "Coloured by genre", "Corner Shop",
         "drama", "not known", "those of 200 items", "plot → still", "0.7500", "A key is lost.", "rank 1_234 of 200",
-        "Wrong Door", "✓ its own",
+        "Wrong Door", "✓ its own", "This run is not served. NDCG@10 is 0.2000, the run before has 0.3000.",
+        "The run of 2026-11-21 stays served.",
+        "Warning share of items removed is 0.300", "Not compared with ease: the catalog is too large.",
+        "share of items removed warns", "≤ 0.1000", "≥ 0.2000", "RMSE", "0.8111", "0.9222", "Calibration of clicks",
+        "0.7654",
     ):  # fmt: skip
         assert expected in text, expected
 
@@ -274,7 +292,7 @@ def test_bars_are_drawn_for_the_overall_slice_only_beside_the_baseline() -> None
     page = Page(render_report(sample()))
     assert "K = 20" in page.text
     charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
-    assert len(charts) == 3  # NDCG and two curves
+    assert len(charts) == 4  # NDCG, calibration and two curves
     only_cold = dataclasses.replace(sample(), metrics=sample().metrics[1:])
     assert "No metric covers all users" in render_report(only_cold)
 

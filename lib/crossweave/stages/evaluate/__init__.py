@@ -31,6 +31,7 @@ from crossweave.stages.evaluate.promotion import (
     reasons_against,
     reconsidered,
     settle,
+    what_stays,
 )
 from crossweave.stages.evaluate.slicing import check_slices
 from crossweave.tables.files import digest, write_atomically
@@ -39,7 +40,7 @@ from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
 
 STAGE = "evaluate"
-CODE_VERSION = 7
+CODE_VERSION = 8
 
 
 def check_evaluation(settings: Settings) -> None:
@@ -83,29 +84,16 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     refused = reasons_against(context, work.comparisons, work.left_out)
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
-    record.metrics = {f"{row.metric}@{row.k}": row.value for row in metrics}
-    record.metrics |= {f"before.{s.metric}": s.value for s in slices if (s.family, s.slice) == (REORDERING, "before")}
-    for row in metrics:
-        record.metrics |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
     path = context.folder / "report.html"
-    content = report_content(work, metrics, slices, refused, drift, pairs)
+    content = report_content(work, metrics, slices, refused, what_stays(context), drift, pairs)
     write_atomically(path, render_report(content))
-    record.metrics |= work.gaps
-    record.metrics |= retrieval_figures(content.retrieval)
-    for beside in work.comparisons:
-        name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
-        record.metrics |= {name: beside.theirs, f"{name}.difference": beside.difference}
-    shown = ", ".join(
-        f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in headline(metrics, work.headline_k)
-    )
-    verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
+    record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
+    record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
     record.notes += [f"drift is not known: {unknown}"] if unknown else []
     record.notes += pairs.notes
-    record.metrics |= pairs.metrics
-    record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.warnings = warnings_of(drift)
-    record.note = "\n  ".join([shown, *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])
+    record.note = _summary(work, metrics, path)
     details = {"report": str(path), "summary": record.note, "protocol": chain.protocol, REFUSED: refused}
     details |= as_details(chain, work.comparisons, work.left_out)
     receipt = Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details)
@@ -139,6 +127,26 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
         "seed": settings.seed,
     }
     return reads, digest(facts)
+
+
+def _of_rankings(work: Judging, metrics: list[MetricRow], slices: list[SliceRow]) -> dict[str, float]:
+    """Return what the record keeps of the lists: metrics, those of the baselines, gaps and paired differences."""
+    figures = {f"{row.metric}@{row.k}": row.value for row in metrics}
+    figures |= {f"before.{s.metric}": s.value for s in slices if (s.family, s.slice) == (REORDERING, "before")}
+    for row in metrics:
+        figures |= {f"{name}.{row.metric}@{row.k}": value for name, value in baseline_values(row).items()}
+    figures |= work.gaps
+    for beside in work.comparisons:
+        name = f"{'previous' if beside.other == PREVIOUS else beside.other}.{beside.metric}"
+        figures |= {name: beside.theirs, f"{name}.difference": beside.difference}
+    return figures
+
+
+def _summary(work: Judging, metrics: list[MetricRow], path: Path) -> str:
+    """Return what the job ends with: the headline, the verdict beside the last run, and where the report lies."""
+    shown = (f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in headline(metrics, work.headline_k))
+    verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
+    return "\n  ".join([", ".join(shown), *([", ".join(verdicts)] if verdicts else []), f"report: {path}"])
 
 
 def baseline_values(row: MetricRow) -> dict[str, float]:

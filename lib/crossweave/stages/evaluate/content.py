@@ -29,6 +29,7 @@ from crossweave.evaluation.report_content import (
 )
 from crossweave.evaluation.sentences import sentence
 from crossweave.runtime.record import StageRecord
+from crossweave.stages.evaluate.drift import warnings_of
 from crossweave.stages.evaluate.judging import Judging
 from crossweave.stages.evaluate.pointwise import Pointwise
 from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_shown
@@ -70,6 +71,7 @@ def report_content(
     metrics: list[MetricRow],
     slices: list[SliceRow],
     refused: list[str],
+    stays: str,
     drift: list[DriftRow],
     pairs: Pointwise,
 ) -> ReportContent:
@@ -100,6 +102,8 @@ def report_content(
         comparisons=judging.comparisons,
         left_out=judging.left_out,
         refused=refused,
+        stays=stays,
+        warnings=warnings_of(drift),
         drift=drift,
         pointwise=pairs.rows,
         calibration=pairs.calibration,

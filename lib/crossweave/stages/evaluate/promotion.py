@@ -111,8 +111,13 @@ def settle(context: StageContext, record: StageRecord, chain: Chain, receipt: Re
         serve(context.workspace, chain, context.date.isoformat(), context.run_id)
         record.note += "\n  served from now on"
         return
-    stays = f"the run of {served.date} stays served" if served is not None else "nothing is served"
     raise PromotionRefusedError(
-        f"evaluate.gate refused the new model: {'; '.join(refused)}; {stays}",
+        f"evaluate.gate refused the new model: {'; '.join(refused)}; {what_stays(context)}",
         f"look at {receipt.details['report']}; to serve it anyway: the same command with --set evaluate.gate=null",
     )
+
+
+def what_stays(context: StageContext) -> str:
+    """Say what is served where tonight's run is not."""
+    served = load_served(context.workspace)
+    return f"the run of {served.date} stays served" if served is not None else "nothing is served"
