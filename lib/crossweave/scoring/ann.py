@@ -25,6 +25,7 @@ from crossweave.scoring.topk import PAD, Kernel, TopK
 INDEX, ITEMS = "ann.faiss", "ann_items.npy"
 ROWS_A_CENTRE = 39  # faiss wants as many to place a centre well
 MOST_FOUND = 8  # times K: a user who needs more to be left with K is scored exactly
+BUILD_REACH = 200  # hnsw: candidates kept while links are laid
 CHUNK = 8192  # candidates rescored at a time
 
 
@@ -46,15 +47,16 @@ def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.nda
     faiss = load_faiss()
     items = np.flatnonzero(allowed_N)
     vector_AE = np.column_stack([item_ND.numpy()[items], bias_N.numpy()[items]]).astype(np.float32)
-    dim = vector_AE.shape[1]
     if settings.index == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, settings.links, faiss.METRIC_INNER_PRODUCT)
+        vector_AE = equally_long(vector_AE)
+        index = faiss.IndexHNSWFlat(vector_AE.shape[1], settings.links, faiss.METRIC_L2)
+        index.hnsw.efConstruction = BUILD_REACH
         index.hnsw.efSearch = settings.reach
     else:
         lists = settings.lists or min(round(4 * math.sqrt(len(items))), len(items) // ROWS_A_CENTRE)
         lists = max(1, min(lists, len(items)))
-        centres = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFFlat(centres, dim, lists, faiss.METRIC_INNER_PRODUCT)
+        centres = faiss.IndexFlatIP(vector_AE.shape[1])
+        index = faiss.IndexIVFFlat(centres, vector_AE.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = settings.probes
     if len(items):
         index.train(vector_AE)
@@ -66,6 +68,17 @@ def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.nda
         temporary = folder / f".{name}"
         write(temporary)
         temporary.replace(folder / name)
+
+
+def equally_long(vector_AE: np.ndarray) -> np.ndarray:
+    """Return the vectors with one number more, so that who has the largest product with a query is the nearest to it.
+
+    A navigable graph over products links badly, since long vectors are near to everybody; the reduction of products to
+    distances is that of Bachrach et al. 2014.
+    """
+    square_A = (vector_AE.astype(np.float64) ** 2).sum(axis=1)
+    missing_A = np.sqrt(square_A.max(initial=0.0) - square_A)
+    return np.column_stack([vector_AE, missing_A]).astype(np.float32)
 
 
 class ApproximateKernel:
@@ -99,7 +112,9 @@ class ApproximateKernel:
         if not len(user_UD) or found < k:
             self.ranked_exactly = np.arange(len(user_UD))
             return self._exact.best(user_UD, k, masked=masked)
-        query_UE = np.column_stack([user_UD.numpy(), np.ones(len(user_UD), np.float32)]).astype(np.float32)
+        dim = user_UD.shape[1]
+        query_UE = np.zeros((len(user_UD), self._index.d), np.float32)  # the number that makes items equally long: 0
+        query_UE[:, :dim], query_UE[:, dim] = user_UD.numpy(), 1
         place_UF = self._index.search(query_UE, found)[1]
         item_UF = self._items_A[np.maximum(place_UF, 0)]
         fits_UF = (place_UF != PAD) & self._allowed_N[item_UF] & ~_hidden(item_UF, masked, len(self._allowed_N))

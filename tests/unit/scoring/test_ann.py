@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossweave.scoring.ann import ApproximateKernel, build_index, recall
+from crossweave.scoring.ann import ApproximateKernel, build_index, equally_long, recall
 from crossweave.scoring.topk import PAD, Kernel, TopK
 
 pytest.importorskip("faiss")
@@ -45,6 +45,17 @@ def test_an_index_finds_most_of_the_best_and_misses_some_where_it_looks_at_littl
         shares.append(recall(found.best(user, 10, masked=nothing), exact.best(user, 10, masked=nothing)))
     assert shares[0] < shares[1]
     assert shares[1] > 0.95
+
+
+def test_of_equally_long_vectors_the_nearest_is_the_one_with_the_largest_product():
+    rng = np.random.default_rng(3)
+    item = (rng.standard_normal((ITEMS, 8)) * rng.lognormal(0, 1, (ITEMS, 1))).astype(np.float32)
+    user = rng.standard_normal((USERS, 8))
+    longer = equally_long(item).astype(np.float64)
+    np.testing.assert_allclose((longer**2).sum(axis=1), (item**2).sum(axis=1).max(), rtol=1e-5)
+    distance = ((np.column_stack([user, np.zeros(USERS)])[:, None] - longer) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(distance.argmin(axis=1), (user @ item.T).argmax(axis=1))
+    assert equally_long(item[:0]).shape == (0, 9)
 
 
 def test_an_index_that_looks_everywhere_gives_the_exact_lists_under_masks_and_rules(tmp_path):
