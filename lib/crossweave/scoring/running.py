@@ -20,8 +20,9 @@ class RunningBest:
     of the scores, then of the smaller index, and no two are equal: any selection of the largest is exact and stable.
     """
 
-    def __init__(self, users: int, k: int, device: torch.device) -> None:
-        self._k = k
+    def __init__(self, users: int, k: int, device: torch.device, in_order: bool = True) -> None:
+        """`in_order`: who comes later has the larger index, so that who equals the K-th best so far is not wanted."""
+        self._k, self._in_order = k, in_order
         self._keys_UW = torch.full((users, 2 * k), NOTHING, device=device)  # the K best, then what came since
         self._came_U = torch.zeros(users, dtype=torch.int64, device=device)
         self.bar_U = torch.full((users,), -torch.inf, device=device)
@@ -66,7 +67,8 @@ class RunningBest:
         With room for K a bar is never stale for long: more candidates at a time would cost more than they save.
         """
         best_UK = self._best()
-        self.raise_bar(_scores_of(best_UK.topk(self.depth, dim=1, sorted=False).values.amin(dim=1)))
+        if self._in_order or self.depth < self._k:
+            self.raise_bar(_scores_of(best_UK.topk(self.depth, dim=1, sorted=False).values.amin(dim=1)))
         self._keys_UW = F.pad(best_UK, (0, max(self._k, room)), value=NOTHING)
         self._came_U.zero_()
 

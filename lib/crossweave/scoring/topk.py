@@ -27,6 +27,7 @@ PAD = -1
 GROUP = 16
 BLOCK_ITEMS = 1024  # with 1,024 users the scores of a block stay in the processor's cache
 MANY_BLOCKS = 8  # with fewer a guess saves little
+LONG_LISTS = 20  # K: the K-th of a share of the items tells little where K is small
 MARGIN = 4.0  # standard deviations of the number of a user's best among a share of the items
 MOST_DOUBTFUL = 1 / 16  # of the users: beyond that, ranking again costs more than guessing saves
 
@@ -80,7 +81,7 @@ class Kernel:
         _check_finite(user=user_UD)
         user_UD = user_UD.float()
         # Another model adds to the scores of all its users at once, so some cannot be ranked again.
-        guessing = self.guessing and addition is None
+        guessing = self.guessing and k >= LONG_LISTS and addition is None
         best = self._pass(user_UD, k, masked, addition, guessing)
         doubtful_U = best.doubtful() if guessing else None
         scores_UK, items_UK = best.result()
@@ -100,7 +101,7 @@ class Kernel:
         guessing: bool = False,
     ) -> RunningBest:
         """Offer all items to all users: in their order, or shuffled and with the bar at a guess."""
-        best = RunningBest(len(user_UD), k, user_UD.device)
+        best = RunningBest(len(user_UD), k, user_UD.device, in_order=not guessing)
         hidden = _Hidden(masked, user_UD.device)
         widest = max((stop - start for start, stop in self._blocks), default=0)
         # One buffer for all blocks: allocating a new one costs as much as the product itself.

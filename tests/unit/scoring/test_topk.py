@@ -126,6 +126,24 @@ def test_a_catalog_whose_order_tells_of_its_scores_is_ranked_exactly_and_guessed
     np.testing.assert_array_equal(kernel.best(everyone, k, masked=none).items_UK, want[:, :k])
 
 
+@pytest.mark.parametrize("k", [20, 50, 100])
+def test_a_guess_fails_for_few_where_the_order_tells_nothing(k, monkeypatch):
+    rng = np.random.default_rng(4)
+    item, user = (torch.tensor(rng.standard_normal((n, 16)), dtype=torch.float32) for n in (20_000, 200))
+    kernel = Kernel(item, torch.zeros(20_000), allowed_N=torch.ones(20_000, dtype=torch.bool), block_items=128)
+    ranked, once = [], Kernel._pass
+
+    def counted(self, users, *more):
+        ranked.append(len(users))
+        return once(self, users, *more)
+
+    monkeypatch.setattr(Kernel, "_pass", counted)
+    got = kernel.best(user, k, masked=[[]] * 200)
+    assert sum(ranked[1:]) <= 2
+    assert kernel.guessing
+    np.testing.assert_allclose(got.scores_UK, (user @ item.T).topk(k, dim=1).values.numpy(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("seen", [0, 1990])
 def test_guessing_also_gives_exact_lists_to_who_has_few_items_left_and_to_whom_all_are_alike(seen):
     rng = np.random.default_rng(3)
