@@ -31,7 +31,6 @@ from crossweave.stages.evaluate.promotion import (
     reasons_against,
     reconsidered,
     settle,
-    what_stays,
 )
 from crossweave.stages.evaluate.slicing import check_slices
 from crossweave.tables.files import digest, write_atomically
@@ -85,7 +84,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
     path = context.folder / "report.html"
-    content = report_content(work, metrics, slices, refused, what_stays(context), drift, pairs)
+    content = report_content(work, metrics, slices, refused, drift, pairs)
     write_atomically(path, render_report(content))
     record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
     record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}

@@ -32,6 +32,7 @@ from crossweave.runtime.record import StageRecord
 from crossweave.stages.evaluate.drift import warnings_of
 from crossweave.stages.evaluate.judging import Judging
 from crossweave.stages.evaluate.pointwise import Pointwise
+from crossweave.stages.evaluate.promotion import what_stays
 from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_shown
 from crossweave.stages.evaluate.space import item_tensors, plan_map, plan_retrieval, with_vector
 from crossweave.tables.files import read_json
@@ -71,7 +72,6 @@ def report_content(
     metrics: list[MetricRow],
     slices: list[SliceRow],
     refused: list[str],
-    stays: str,
     drift: list[DriftRow],
     pairs: Pointwise,
 ) -> ReportContent:
@@ -102,7 +102,7 @@ def report_content(
         comparisons=judging.comparisons,
         left_out=judging.left_out,
         refused=refused,
-        stays=stays,
+        stays=what_stays(context),
         warnings=warnings_of(drift),
         drift=drift,
         pointwise=pairs.rows,
