@@ -52,12 +52,10 @@ class Kernel:
         self._item_ND = item_ND
         # A forbidden item costs nothing: its bias is -inf.
         self._bias_N = bias_N.float().masked_fill(~allowed_N, -torch.inf)
-        self._blocks = [
-            (start, min(start + block_items, len(item_ND)))
-            for start in range(0, len(item_ND), block_items)
-            if allowed_N[start : start + block_items].any()
-        ]
-        allowed_B = np.array([int(allowed_N[start:stop].sum()) for start, stop in self._blocks])
+        spans = [(start, min(start + block_items, len(item_ND))) for start in range(0, len(item_ND), block_items)]
+        allowed_B = np.array([int(allowed_N[start:stop].sum()) for start, stop in spans])
+        self._blocks = [span for span, allowed in zip(spans, allowed_B, strict=True) if allowed]
+        allowed_B = allowed_B[allowed_B > 0]
         order_B = np.random.default_rng(0).permutation(len(self._blocks))
         self.guessing = len(self._blocks) >= MANY_BLOCKS
         """Whether the bar is guessed: set to False by `best` where that fails for many users."""
