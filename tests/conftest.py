@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from support import Chain, Night
@@ -24,6 +25,7 @@ from crossweave.config import Settings, load_settings
 from crossweave.demo import generate_shop
 from crossweave.runtime.plan import plan_context
 from crossweave.runtime.session import open_session
+from crossweave.runtime.threads import torch_threads
 from crossweave.stages import train
 from crossweave.training.plan import TrainingPlan
 
@@ -95,12 +97,20 @@ def make_settings(tmp_path: Path) -> MakeSettings:
     return make
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch compute a module's tests with one thread, and the next module's as before."""
+    with torch_threads(1):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_process() -> Iterator[None]:
-    """Undo what a run in this process changes: the signal handler and the package's logger."""
+    """Undo what a run or a test changes in this process: signal handler, logger, and the threads of torch."""
     handler, logger = signal.getsignal(signal.SIGTERM), logging.getLogger("crossweave")
-    state = logger.propagate, logger.level
+    state, threads = (logger.propagate, logger.level), torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGTERM, handler)
     logger.propagate, logger.level = state
 

@@ -34,10 +34,7 @@ from crossweave.encoders.batching import encode_values
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
+
+IN_ORDER = ("modalities", "user_attributes")
+"""Mappings whose order is that of tensors: stored as lists of pairs, which no writer of JSON can sort."""
 
 
 @dataclass(frozen=True)
@@ -35,4 +39,9 @@ class ModelSpec:
 
     def as_json(self) -> dict[str, Any]:
         """Return the spec as plain values."""
-        return asdict(self)
+        return asdict(self) | {name: [list(pair) for pair in getattr(self, name).items()] for name in IN_ORDER}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the spec that `as_json` gave."""
+        return cls(**{**values, **{name: dict(values[name]) for name in IN_ORDER}})

@@ -14,7 +14,8 @@ from crossweave.errors import TableError
 
 def load_model(folder: Path) -> AlignmentModel:
     """Build a model from its folder, ready for inference; raises TableError where weights and spec disagree."""
-    return load_weights(ModelSpec(**json.loads((folder / "model.json").read_text(encoding="utf-8"))["spec"]), folder)
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return load_weights(ModelSpec.from_json(record["spec"]), folder)
 
 
 def load_weights(spec: ModelSpec, folder: Path) -> AlignmentModel:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
-from crossweave.config.section import Fraction, Kind, Name, Positive, Section
+from crossweave.config.section import ByName, Fraction, Kind, Name, Positive, Section, sorted_by_name
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
 
@@ -23,7 +23,7 @@ class ItemInput(Section):
     cold_column: str | None
     attributes: list[str]
     updated_at: str | None
-    derived: dict[str, Annotated[str, Field(min_length=1)]]
+    derived: ByName[Annotated[str, Field(min_length=1)]]
 
 
 class InteractionInput(Section):
@@ -82,6 +82,11 @@ class EncoderSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     type: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return sorted_by_name(value)
+
     @property
     def own(self) -> dict[str, Any]:
         """The encoder's own settings: all but the type."""
@@ -127,15 +132,15 @@ class ModelSettings(Section):
 
     dim: Annotated[int, Field(ge=2)]
     fusion: str
-    fusion_settings: dict[str, Any]
+    fusion_settings: ByName[Any]
     user_tower: str
-    user_tower_settings: dict[str, Any]
+    user_tower_settings: ByName[Any]
     head: str
-    head_settings: dict[str, Any]
-    losses: dict[str, Annotated[float, Field(ge=0.0)]]
-    loss_settings: dict[str, dict[str, Any]]
-    collaborative: dict[str, dict[str, Any] | None]
-    content_map: dict[str, Any]
+    head_settings: ByName[Any]
+    losses: ByName[Annotated[float, Field(ge=0.0)]]
+    loss_settings: ByName[dict[str, Any]]
+    collaborative: ByName[dict[str, Any] | None]
+    content_map: ByName[Any]
     content_map_search: bool
     projector_hidden: Positive
     token_norm: Literal["unit", "layer", "none"]
@@ -247,8 +252,9 @@ class DemoSettings(Section):
 
 
 class SparkSettings(Section):
-    """Settings of the Spark session that follow the data rather than the cluster."""
+    """Settings of the Spark session, and of the driver, that follow the data rather than the cluster."""
 
+    driver_threads: Positive | None
     shuffle_partitions: Positive | None
 
 
@@ -259,8 +265,8 @@ class Settings(Section):
     seed: int
     inputs: InputSettings
     split: SplitSettings
-    modalities: dict[Name, ModalitySettings]
-    encoders: dict[str, EncoderSpec]
+    modalities: Annotated[dict[Name, ModalitySettings], AfterValidator(sorted_by_name)]
+    encoders: ByName[EncoderSpec]
     weights: WeightSettings
     embed: EmbedSettings
     tensors: TensorSettings

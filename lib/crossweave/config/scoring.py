@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from crossweave.config.section import Fraction, Name, Positive, Section, Split
+from crossweave.config.section import ByName, Fraction, InOrder, Name, Positive, Section, Split, sorted_by_name
 
 
 class SegmentRule(Section):
@@ -28,10 +28,10 @@ class RuleSettings(Section):
     """Rules over catalog columns."""
 
     available: Annotated[str, Field(min_length=1)] | None
-    allow: dict[str, list[str]]
-    block: dict[str, list[str]]
-    segments: Annotated[dict[Name, SegmentRule], Field(max_length=31)]
-    at_most: dict[str, Positive]
+    allow: ByName[list[str]]
+    block: ByName[list[str]]
+    segments: Annotated[dict[Name, SegmentRule], Field(max_length=31), AfterValidator(sorted_by_name)]
+    at_most: ByName[Positive]
     freshness: FreshnessSettings
 
     @field_validator("allow", "block", mode="before")
@@ -86,7 +86,7 @@ class ScoreSettings(Section):
     reasons: Annotated[int, Field(ge=0)]
     reason_items: Annotated[int, Field(ge=0)]
     rules: RuleSettings
-    rerank: dict[str, dict[str, Any] | None] | None
+    rerank: InOrder[dict[str, Any] | None] | None
     rerank_pool: Positive
     explore: ExploreSettings
     incremental: bool

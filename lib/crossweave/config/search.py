@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from crossweave.config.section import Positive, Section
+from crossweave.config.section import ByName, Positive, Section
 
 
 class SearchRange(Section):
@@ -49,7 +49,7 @@ class SearchSettings(Section):
     """The search for settings of `model` and `train`."""
 
     trials: Annotated[int, Field(ge=0)]
-    space: dict[str, SearchRange]
+    space: ByName[SearchRange]
     sampler: Literal["tpe", "random"]
     max_epochs: Positive | None
     prune: bool

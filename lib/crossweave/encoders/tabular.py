@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from crossweave.encoders.base import BadValueError, Encoder, EncoderSettings, FloatArray
 from crossweave.errors import SettingsError
@@ -49,13 +49,19 @@ class TabularSettings(EncoderSettings):
     columns: dict[str, Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]] = Field(
         min_length=1,
         description="column: {as: number | date, scale: standard | log | bins | radial, bins} or {as: category, "
-        "how: onehot | hashing, size}.",
+        "how: onehot | hashing, size}; in any order.",
     )
     max_chars: int = Field(1_000_000, ge=1, description="Characters of all columns together; more are refused.")
 
+    @field_validator("columns")
+    @classmethod
+    def _by_name(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Give the blocks of a vector one order, however the columns were written: the fingerprint knows no other."""
+        return dict(sorted(value.items()))
+
 
 class TabularEncoder(Encoder):
-    """A JSON object of attributes becomes the blocks of its columns, in the order of the settings.
+    """A JSON object of attributes becomes the blocks of its columns, in the order of their names.
 
     number, date: (x − mean) / deviation, of log(1 + x) with scale log (negative numbers mirrored), or one-hot over
     quantile bins, or radial: Gaussian bumps at `bins` even steps from the least to the largest number, as wide as a
@@ -70,6 +76,7 @@ class TabularEncoder(Encoder):
     Settings: ClassVar[type[EncoderSettings]] = TabularSettings
     neutral_settings = frozenset({"max_chars"})
     learns = True
+    code_version = 2  # blocks by name
     settings: TabularSettings
 
     def _dim(self) -> int:

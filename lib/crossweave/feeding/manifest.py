@@ -30,12 +30,12 @@ class Manifest:
 
     folder: Path
     fingerprint: str
-    modalities: dict[str, int]  # name -> dim, in the model's order
+    modalities: dict[str, int]  # name -> dim, in the order of the presence masks and of the model
     items: int
     users: int
     item_files: tuple[TensorFile, ...]
     sequence_files: tuple[TensorFile, ...]
-    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of users: name -> values with a code
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of users, in the order of the codes
 
     def paths(self, dataset: str) -> list[Path]:
         """Return the files of `items` or `sequences`, in order."""
@@ -64,6 +64,8 @@ class Manifest:
         """Write the manifest; with it, and not before, the tensor set exists."""
         value = asdict(self)
         del value["folder"]
+        # As lists of pairs: a mapping's order is not safe in JSON, and here it is that of the numbers in the files.
+        value |= {name: [list(pair) for pair in value[name].items()] for name in ("modalities", "attributes")}
         write_json(self.folder / NAME, value)
 
     def files(self, dataset: str) -> tuple[TensorFile, ...]:
@@ -79,7 +81,8 @@ def load_manifest(folder: Path) -> Manifest | None:
     value = read_json(path)
     for key in ("item_files", "sequence_files"):
         value[key] = tuple(TensorFile(f["name"], f["size"], f["sha256"], tuple(f["row_groups"])) for f in value[key])
-    value["attributes"] = {name: tuple(values) for name, values in value.get("attributes", {}).items()}
+    value["modalities"] = dict(value["modalities"])
+    value["attributes"] = {name: tuple(values) for name, values in value["attributes"]}
     return Manifest(folder=folder, **value)
 
 

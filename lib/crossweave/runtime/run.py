@@ -21,6 +21,7 @@ from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.session import open_session
+from crossweave.runtime.threads import torch_threads
 from crossweave.runtime.tracking import Tracker, facts_of, publish
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class Run:
         self.result.stages.append(record)
         log.info("stage %s starts", name)
         try:
-            stage(self.context, record)
+            with torch_threads(self.context.settings.spark.driver_threads):
+                stage(self.context, record)
             record.check()
         finally:
             record.seconds = record.elapsed

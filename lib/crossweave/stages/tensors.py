@@ -31,7 +31,7 @@ from crossweave.tables.user_attributes import attribute_codes, code_counts, lear
 from crossweave.tables.vectors import BYTES
 
 STAGE = "tensors"
-CODE_VERSION = 2
+CODE_VERSION = 3
 KEPT_SETS = 2
 
 
@@ -121,7 +121,7 @@ class _Tensors:
         self.store = TableStore(context.workspace / "tables")
         self.staging = context.workspace / "staging" / context.run_id
         users = self.settings.inputs.users
-        self.attributes = users.attributes if users.path else []
+        self.attributes = sorted(users.attributes) if users.path else []
         self.attribute_metrics: dict[str, float] = {}
         self.leakage_metrics: dict[str, float] = {}
         self.ledgers: dict[str, Ledger] = {}

@@ -48,7 +48,7 @@ from crossweave.training.plan import ListMetric, TrainingPlan
 from crossweave.training.search import TRIALS, Axis, Judged, SearchPlan, Trial, best_of, read_trials, search
 
 STAGE = "train"
-CODE_VERSION = 3
+CODE_VERSION = 4
 OF_THE_RUN = {"start_timeout_seconds", "stall_warn_seconds", "stall_seconds", "elastic", "min_ranks"}
 OF_THE_MACHINE = {"device", "keep_checkpoints", "checkpoint_minutes"}
 """Settings of the training that do not decide the model; its ranks are not told the former."""

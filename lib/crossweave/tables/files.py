@@ -24,8 +24,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_atomically(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    """Write a value as indented JSON, atomically; mappings keep their order, which may mean something."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -37,8 +37,11 @@ def read_json(path: Path) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Return the sha-256 of a JSON-able value in canonical form: the fingerprint of a stage's inputs."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the sha-256 of a JSON-able value, the order of its mappings included: the fingerprint of a stage's inputs.
+
+    Mappings of the settings whose order means nothing are kept by name (`config.section.ByName`).
+    """
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -20,6 +20,7 @@ from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
+pytestmark = pytest.mark.usefixtures("one_thread")
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="the measuring weights (../shared/weights) are not here")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "shirt", "pan", ","]
 
@@ -29,7 +30,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_torchvision()
     import transformers
 
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -151,7 +151,6 @@ def noise(width: int, height: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     model = import_torchvision().models.mobilenet_v2().eval()
     path = tmp_path_factory.mktemp("mobilenet") / "weights.safetensors"

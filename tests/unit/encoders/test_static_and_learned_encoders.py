@@ -129,12 +129,16 @@ def test_attributes_become_standardised_numbers_bins_and_one_hot_blocks() -> Non
     ]
     encoder = fitted("attributes", "tabular", settings, [json.dumps(row) for row in rows])
     assert vectors(encoder, [json.dumps(row) for row in [*rows, {"brand": "z"}]]).tolist() == [
-        # price, missing | low, high, missing | x, y, other, missing | true, other, missing
-        [-1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0],
-        [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1],
-        [0, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1],
-        [0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1],
+        # x, y, other, missing | price, missing | true, other, missing | low, high, missing: by the columns' names
+        [1, 0, 0, 0, -1, 0, 1, 0, 0, 1, 0, 0],
+        [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0],
+        [0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0],
+        [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1],
     ]
+    other_way = {"columns": dict(reversed(settings["columns"].items()))}
+    again = fitted("attributes", "tabular", other_way, [json.dumps(row) for row in rows])
+    assert again.identity == encoder.identity
+    assert np.array_equal(vectors(again, ['{"price": 2}']), vectors(encoder, ['{"price": 2}']))
 
 
 def test_dates_are_years_and_a_log_scale_flattens_large_numbers() -> None:

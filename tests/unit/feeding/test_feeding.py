@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import pickle
 import shutil
@@ -192,17 +191,6 @@ def test_every_row_knows_its_user_and_the_user_s_attributes(written: Manifest) -
 def test_all_interactions_come_with_the_users_attributes(written: Manifest) -> None:
     wide = dataclasses.replace(written, items=100 * USERS + 3)
     assert read_interactions(wide).attributes_UA.tolist() == [[user % 4, 2] for user in range(USERS)]
-
-
-def test_a_set_written_before_there_were_attributes_is_read_without_any(copy: Manifest) -> None:
-    path = copy.folder / "manifest.json"
-    value = json.loads(path.read_text(encoding="utf-8"))
-    del value["attributes"]
-    path.write_text(json.dumps(value), encoding="utf-8")
-    old = load_manifest(copy.folder)
-    assert old is not None
-    assert old.attributes == {}
-    assert {group.attributes_RA.shape[1] for group in read_all(old, 0, 1)} == {0}
 
 
 def test_more_shards_than_row_groups_leave_some_without_rows(written: Manifest) -> None:

@@ -19,6 +19,7 @@ from crossweave.alignment.spec import ModelSpec
 from crossweave.errors import SettingsError
 from crossweave.feeding.interactions import Interactions
 from crossweave.feeding.items import ItemTensors
+from crossweave.runtime.threads import torch_threads
 from crossweave.stages.train import _metric
 from crossweave.training.blending import BlendPlan, fit_blend
 from crossweave.training.item_tower import all_items
@@ -143,3 +144,16 @@ def test_an_unknown_setting_of_a_model_is_named() -> None:
     items, interactions = shop()
     with pytest.raises(SettingsError, match=r"model\.collaborative\.edlae.*lambda_"):
         fit_blend(plan(collaborative={"edlae": {"lambda_": 3}}), untrained(), items, interactions)
+
+
+def test_another_number_of_threads_moves_scores_by_no_more_than_the_documented_tolerance() -> None:
+    items, interactions = shop()
+    found = []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            outcome = fit_blend(plan(), untrained(), items, interactions)
+            histories = Histories.from_matrix(interactions.seen_UN)
+            found.append([member.weight * member.model.blocks(histories)(0, ITEMS) for member in outcome.members])
+    assert found[0]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

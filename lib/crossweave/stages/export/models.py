@@ -85,7 +85,7 @@ def _with_card(source: Source, folder: Path) -> tuple[int, int]:
         value=facts["best_metric"],
         items=source.manifest.items,
         users=source.manifest.users,
-        modalities=", ".join(f"{name} ({dim})" for name, dim in spec["modalities"].items()) or "none",
+        modalities=", ".join(f"{name} ({dim})" for name, dim in spec["modalities"]) or "none",
         fusion=spec["fusion"],
         tower=spec["user_tower"],
         head=spec["head"],

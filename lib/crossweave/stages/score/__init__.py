@@ -39,7 +39,7 @@ from crossweave.training.item_tower import all_items
 
 STAGE = "score"
 INDEX_BYTES = 4  # of an item index in a user's lists
-CODE_VERSION = 7
+CODE_VERSION = 8
 
 
 def check_scoring(settings: Settings) -> None:
