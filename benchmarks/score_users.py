@@ -25,8 +25,12 @@ from safetensors.torch import save_file
 
 from crossweave.alignment.model import AlignmentModel
 from crossweave.alignment.spec import ModelSpec
+from crossweave.alignment.store import WEIGHTS
+from crossweave.artifacts.model import MODEL
+from crossweave.artifacts.scored import SCORED, save_item_ids
+from crossweave.artifacts.sealed import seal
 from crossweave.config import load_settings
-from crossweave.feeding.items import forget_items, host_folder
+from crossweave.feeding.items import forget_items, host_cache
 from crossweave.feeding.manifest import Manifest
 from crossweave.stages.score.workers import Task, score_partition
 
@@ -37,8 +41,10 @@ def prepare(folder: Path, items: int) -> Manifest:
     """Write what the stage writes for its tasks: a model, its item vectors, item tensors and ids."""
     rng, generator = np.random.default_rng(0), torch.manual_seed(0)
     spec = ModelSpec({"text": CONTENT}, items, DIM, "attention", "mean", {}, DIM, True, 0.0, 0.0)
-    save_file(AlignmentModel(spec).state_dict(), folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps({"spec": spec.as_json()}), encoding="utf-8")
+    for name in ("model", "scored", "tensors"):
+        (folder / name).mkdir()
+    save_file(AlignmentModel(spec).state_dict(), folder / "model" / WEIGHTS)
+    seal(MODEL, folder / "model", "benchmark", {"spec": spec.as_json(), "collaborative": {}})
     arrays = {
         "target": torch.randn(items, DIM, generator=generator).numpy(),
         "history": torch.randn(items, DIM, generator=generator).numpy(),
@@ -47,22 +53,19 @@ def prepare(folder: Path, items: int) -> Manifest:
         "center": np.zeros(DIM, np.float32),
     }
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    ids = pa.table({"item_id": pa.array([f"item-{index:08d}" for index in range(items)])})
-    with pa.OSFile(str(folder / "item_ids.arrow"), "wb") as sink, pa.ipc.new_file(sink, ids.schema) as writer:
-        writer.write_table(ids)
-    manifest = Manifest(folder, f"{items:032x}benchmark", {"text": CONTENT}, items, 0, (), ())
+        np.save(folder / "scored" / f"{name}.npy", array)
+    save_item_ids(folder / "scored", pa.array([f"item-{index:08d}" for index in range(items)]))
+    seal(SCORED, folder / "scored", "benchmark", {})
+    manifest = Manifest(folder / "tensors", f"{items:032x}benchmark", {"text": CONTENT}, items, 0, (), ())
     manifest.save()
-    host = host_folder(manifest)
-    host.mkdir(parents=True, exist_ok=True)
-    np.save(host / "vector-text.npy", rng.standard_normal((items, CONTENT)).astype(np.float16))
-    for name, array in (
-        ("present", np.ones((items, 1), bool)),
-        ("popularity", np.ones(items, np.float32)),
-        ("candidate", np.ones(items, bool)),
-    ):
-        np.save(host / f"{name}.npy", array)
-    (host / "done.json").write_text("{}", encoding="utf-8")
+
+    def build(building: Path) -> None:
+        np.save(building / "vector-text.npy", rng.standard_normal((items, CONTENT)).astype(np.float16))
+        np.save(building / "present.npy", np.ones((items, 1), bool))
+        np.save(building / "popularity.npy", np.ones(items, np.float32))
+        np.save(building / "candidate.npy", np.ones(items, bool))
+
+    host_cache(manifest).open(build, 0)
     return manifest
 
 
@@ -89,7 +92,9 @@ def batches(users: int, items: int) -> Iterator[pa.RecordBatch]:
 def measure(folder: Path, users: int, items: int) -> None:
     """Score one size and print seconds and the process's peak memory in MB; the first batch is not timed."""
     score = load_settings(pairs=["score.reasons=3"]).score
-    task = Task("bench", folder, folder, datetime.date(2026, 1, 1), score, 0, False)
+    task = Task(
+        "bench", *(folder / name for name in ("model", "scored", "tensors")), datetime.date(2026, 1, 1), score, 0, False
+    )
     sum(rows.num_rows for rows in score_partition(task, batches(BATCH, items)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, own = time.perf_counter(), time.process_time()

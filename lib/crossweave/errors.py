@@ -41,6 +41,10 @@ class TableError(InputContractError):
     """A table of the workspace is damaged: a data file missing, truncated or of another schema."""
 
 
+class ArtifactError(TableError):
+    """A model, a tensor set, scored vectors or a receipt is gone, damaged, or of a version that is not known."""
+
+
 class BudgetExceededError(CrossweaveError):
     """More items failed than the settings allow; the good work is kept."""
 

@@ -54,7 +54,7 @@ def test_an_index_gives_measured_lists_of_a_product_and_is_refused_under_the_flo
     assert result["metrics"]["score.ann_recall"] == 1.0  # all lists are looked at
     assert result["metrics"]["score.ann_sample_users"] == 30
     assert lists(copy) == exact
-    assert len(list(copy.workspace.glob("models/*/ann.faiss"))) == 1
+    assert len(list(copy.workspace.glob("scored/*/ann.faiss"))) == 1
 
     narrow = {"index": "ivf", "lists": 8, "probes": 1, "floor": 1.0}
     result = copy.run(SCORE, **PRODUCT, score__ann=narrow)

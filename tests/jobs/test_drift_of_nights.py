@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from crossweave.artifacts.scored import SCORED, save_item_ids
+from crossweave.artifacts.sealed import seal
 from crossweave.evaluation.report_content import DriftRow
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.tables.receipts import Receipt
@@ -56,21 +58,22 @@ class Workspace:
         ]
         wrote = {"catalog": self.write("catalog", catalog), "recommendations": self.write("recommendations", lists)}
         reads = {features: self.write(features, vectors)}
-        model = self.folder / "models" / name
-        model.mkdir(parents=True)
-        np.save(model / "target.npy", item_ND)
-        np.save(model / "center.npy", item_ND.mean(axis=0))
-        table = pa.table({"item_id": list(contents)})
-        with pa.OSFile(str(model / "item_ids.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        details = {"protocol": "warm", "folder": name}
+        scored = self.folder / "scored" / name
+        scored.mkdir(parents=True)
+        np.save(scored / "target.npy", item_ND)
+        np.save(scored / "center.npy", item_ND.mean(axis=0))
+        save_item_ids(scored, pa.array(list(contents)))
+        seal(SCORED, scored, "score", {})
+        details = {"protocol": "warm", "folder": name, "scored": name}
         return Chain(*(Receipt(s, s, name, reads, wrote, 1, details) for s in ("ingest", "tensors", "train", "score")))
 
-    def drift(self, before: Chain, now: Chain) -> dict[str, DriftRow]:
-        context = SimpleNamespace(workspace=self.folder)
-        judging = SimpleNamespace(
-            settings=self.settings, store=self.store, spark=self.spark, context=context, headline_k=20
+    def judging(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            settings=self.settings, store=self.store, spark=self.spark, workspace=self.folder, headline_k=20
         )
+
+    def drift(self, before: Chain, now: Chain) -> dict[str, DriftRow]:
+        judging = self.judging()
         rows, unknown = drift_rows(judging, before, now)
         assert unknown == ""
         return {row.name: row for row in rows}
@@ -127,14 +130,7 @@ def test_what_cannot_be_read_any_more_is_said(workspace: Workspace) -> None:
     contents, scores = {item: f"c{n}" for n, item in enumerate(ITEMS)}, workspace.rng.random((8, 10))
     before = workspace.night("one", contents, workspace.item_ND, scores, FIRST, 0.0)
     now = workspace.night("two", contents, workspace.item_ND, scores, FIRST, 0.0)
-    (workspace.folder / "models" / "one" / "item_ids.arrow").unlink()
-    judging = SimpleNamespace(
-        settings=workspace.settings,
-        store=workspace.store,
-        spark=workspace.spark,
-        context=SimpleNamespace(workspace=workspace.folder),
-        headline_k=20,
-    )
-    rows, unknown = drift_rows(judging, before, now)
+    (workspace.folder / "scored" / "one" / "item_ids.arrow").unlink()
+    rows, unknown = drift_rows(workspace.judging(), before, now)
     assert rows == []
     assert "cannot be read any more" in unknown

@@ -12,9 +12,9 @@ import pytest
 import torch
 from support import Night
 
-from crossweave.alignment.blend import load_blend
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.store import load_model
+from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import ScoredVectors
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
 from crossweave.stages.export import EXPORTS, export
@@ -38,9 +38,9 @@ def exported(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def model_folder(night: Night) -> Path:
+def trained(night: Night) -> TrainedModel:
     receipts = Receipts(night.chain.workspace)
-    return night.chain.workspace / "models" / receipts.required("train").details["folder"]
+    return TrainedModel.open(night.chain.workspace / "models" / receipts.required("train").details["folder"])
 
 
 def parquet(folder: Path) -> dict[str, list]:
@@ -53,7 +53,7 @@ def test_vectors_of_users_and_items_give_the_served_scores(night: Night, exporte
     assert pq.read_schema(next((exported / "items-parquet").glob("*.parquet"))).field("item_id").type == "int64"
     vector = dict(zip(users["user_id"], map(np.array, users["vector"]), strict=True))
     place = {item: n for n, item in enumerate(items["item_id"])}
-    blend, rows = load_blend(model_folder(night)), night.chain.table("recommendations")
+    blend, rows = trained(night).blend(), night.chain.table("recommendations")
     history: dict[str, list] = {}
     for event in night.chain.table("interactions"):
         if event["split"] == "train":
@@ -98,10 +98,11 @@ def test_onnx_towers_reproduce_the_item_vectors(night: Night, exported: Path) ->
         "known": tensors.popularity_N > 0,
     }
     item, bias, history = session.run(None, {each.name: given[each.name] for each in session.get_inputs()})
-    items = parquet(exported / "items-parquet")
+    items, served = parquet(exported / "items-parquet"), receipts.required("score").details["scored"]
+    scored = ScoredVectors.open(night.chain.workspace / "scored" / served)
     np.testing.assert_allclose(item, items["vector"], atol=1e-4)
     np.testing.assert_allclose(bias, items["bias"], atol=1e-4)
-    np.testing.assert_allclose(history, np.load(model_folder(night) / "history.npy"), atol=1e-4)
+    np.testing.assert_allclose(history, scored.array("history"), atol=1e-4)
 
 
 def test_the_model_has_a_card_and_loads_as_safetensors(night: Night, exported: Path) -> None:
@@ -109,7 +110,7 @@ def test_the_model_has_a_card_and_loads_as_safetensors(night: Night, exported: P
 
     folder = exported / "model-safetensors"
     spec = json.loads((folder / "spec.json").read_text())
-    state = load_model(model_folder(night)).state_dict()
+    state = trained(night).load().state_dict()
     loaded = load_file(folder / "model.safetensors")
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import Chain, Night
 
-from crossweave.alignment.store import load_model
+from crossweave.artifacts.model import TrainedModel
 from crossweave.errors import SettingsError
 from crossweave.stages.score import score_users
 from crossweave.stages.train import check_model, train_alignment
@@ -30,8 +30,8 @@ def test_every_user_is_served_and_reasons_are_given(night: Night, tmp_path, mode
     explained = [dict(row["reasons"]) for row in rows if row["reasons"]]
     assert len(explained) == sum(bool(row["reasons"]) for row in before)
     assert all(np.isfinite(list(shares.values())).all() for shares in explained)
-    folder = max((chain.workspace / "models").glob("*/target.npy"), key=lambda path: path.stat().st_mtime).parent
-    trained = load_model(folder)
+    folder = max((chain.workspace / "models").glob("*/model.json"), key=lambda path: path.stat().st_mtime).parent
+    trained = TrainedModel.open(folder).load()
     assert not trained.is_product
     assert any(value.abs().sum() > 0 for value in _beyond(trained))
 
@@ -49,7 +49,7 @@ def test_factors_of_spark_s_als_are_blended_in_and_teach_the_content(night: Nigh
         model__loss_settings={"distillation": settings},
     )
     assert result["status"] == "ok", result["error"]
-    folder = max((chain.workspace / "models").glob("*/target.npy"), key=lambda path: path.stat().st_mtime).parent
+    folder = max((chain.workspace / "models").glob("*/model.json"), key=lambda path: path.stat().st_mtime).parent
     made = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert set(made["collaborative"]) <= {"als"}
     assert "loss/distillation" in made["curves"]

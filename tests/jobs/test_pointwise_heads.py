@@ -10,7 +10,7 @@ import torch
 from steps import strangers
 from support import Chain, Night, stage
 
-from crossweave.alignment.store import load_model
+from crossweave.artifacts.model import TrainedModel
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
 from crossweave.stages.evaluate import evaluate
@@ -73,7 +73,7 @@ def _a_prediction_is_that_of_the_served_score(chain: Chain) -> None:
     receipts = Receipts.latest(chain.workspace)
     manifest = load_manifest(chain.workspace / "tensors" / receipts.tensor_set)
     assert manifest is not None
-    model, items = load_model(chain.workspace / "models" / receipts.model), open_items(manifest)
+    model, items = TrainedModel.open(chain.workspace / "models" / receipts.model).load(), open_items(manifest)
     place = {row["item_id"]: row["item_index"] for row in chain.table("item_index")}
     history: dict[str, set[int]] = defaultdict(set)
     for row in chain.table("interactions"):

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from support import Night
 
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UNKNOWN, UserBatch
+from crossweave.artifacts.model import TrainedModel
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.feeding.sequences import read_all
@@ -91,7 +91,7 @@ def test_a_user_of_the_users_table_alone_gets_the_list_that_their_attributes_say
     folder: Path = (
         night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
     )
-    model = load_model(folder)
+    model = TrainedModel.open(folder).load()
     who = UserBatch.from_arrays(
         np.full(len(silent), UNKNOWN), np.array([codes(manifest, attributes[user]) for user in silent])
     )
@@ -112,9 +112,8 @@ def test_a_user_of_the_users_table_alone_gets_the_list_that_their_attributes_say
 
 
 def test_a_user_of_whom_nothing_is_known_gets_what_is_popular(night: Night, manifest: Manifest):
-    model = load_model(
-        night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
-    )
+    folder = night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
+    model = TrainedModel.open(folder).load()
     nobody = UserBatch.from_arrays(np.full(1, UNKNOWN), np.zeros((1, len(ATTRIBUTES)), np.int64))
     items = open_items(manifest)
     with torch.inference_mode():

@@ -14,6 +14,7 @@ JOB_LINES = 60
 
 MIDDLE = {
     "alignment": set(),
+    "artifacts": {"alignment", "tables"},
     "config": set(),
     "demo": set(),
     "encoders": set(),

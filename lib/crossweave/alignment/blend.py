@@ -6,14 +6,12 @@ the neural model, one of many by behaviour. (Scaling both per user to unit varia
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from crossweave.alignment import COLLABORATIVE, find
 from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.histories import Histories
 
@@ -68,10 +66,3 @@ def save_members(folder: Path, members: list[Member]) -> dict[str, float]:
     for member in members:
         member.model.save(folder / FOLDER / member.name)
     return {member.name: member.weight for member in members}
-
-
-def load_blend(folder: Path) -> Blend:
-    """Load the collaborative models of a trained model's folder."""
-    weights = json.loads((folder / "model.json").read_text(encoding="utf-8")).get(FOLDER, {})
-    loaded = {name: find(COLLABORATIVE, "collaborative model", name).load(folder / FOLDER / name) for name in weights}
-    return Blend([Member(name, weight, loaded[name]) for name, weight in weights.items()])

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crossweave.errors import ReconciliationError
+from crossweave.feeding.host_cache import HostCache
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.reader import read_row_groups
 from crossweave.feeding.schema import present_field, vector_field
-from crossweave.tables.vectors import DTYPE
+from crossweave.tables.vectors import BYTES, DTYPE
 
-LAYOUT = 1
+LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -45,53 +42,42 @@ class ItemTensors:
         return len(self.popularity_N)
 
 
-def host_folder(manifest: Manifest) -> Path:
-    """Name this host's folder for the memory-mapped arrays of a tensor set."""
-    return Path(tempfile.gettempdir()) / f"crossweave-{os.getuid()}" / f"{manifest.fingerprint[:32]}-{LAYOUT}"
+def host_cache(manifest: Manifest) -> HostCache:
+    """Return this host's place for the memory-mapped arrays of a tensor set."""
+    # By content: two shops with the same settings and table versions have other vectors.
+    return HostCache(f"{manifest.content[:32]}-{LAYOUT}")
 
 
 def open_items(manifest: Manifest) -> ItemTensors:
     """Return the item tensors; the first process of a host that asks writes the arrays, atomically.
 
-    Raises ReconciliationError where the dataset does not hold each item exactly once.
+    Raises ReconciliationError where the dataset does not hold each item exactly once, ArtifactError where a file of it
+    is not as it was written, TryAgainError where the host has no room for the arrays.
     """
-    folder = host_folder(manifest)
-    if not (folder / "done.json").is_file():
-        _build(manifest, folder)
-    load = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
+    arrays = host_cache(manifest).open(lambda building: _fill(manifest, building), _bytes(manifest))
     return ItemTensors(
-        {name: load(f"vector-{name}") for name in manifest.modalities},
-        np.asarray(load("present")),
-        np.asarray(load("popularity")),
-        np.asarray(load("candidate")),
+        {name: arrays[f"vector-{name}"] for name in manifest.modalities},
+        np.asarray(arrays["present"]),
+        np.asarray(arrays["popularity"]),
+        np.asarray(arrays["candidate"]),
     )
 
 
 def forget_items(manifest: Manifest) -> None:
     """Remove this host's arrays of a tensor set."""
-    shutil.rmtree(host_folder(manifest), ignore_errors=True)
+    host_cache(manifest).forget()
 
 
-def _build(manifest: Manifest, folder: Path) -> None:
-    building = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    building.mkdir(parents=True, mode=0o700)
-    try:
-        _fill(manifest, building)
-        building.rename(folder)
-    except OSError:
-        if not (folder / "done.json").is_file():  # else another process of this host was faster, with the same arrays
-            raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+def _bytes(manifest: Manifest) -> int:
+    return manifest.items * (BYTES * sum(manifest.modalities.values()) + len(manifest.modalities) + 5)
 
 
 def _fill(manifest: Manifest, building: Path) -> None:
     count, names = manifest.items, list(manifest.modalities)
-    new = np.lib.format.open_memmap
-    arrays = {n: new(building / f"vector-{n}.npy", "w+", DTYPE, (count, d)) for n, d in manifest.modalities.items()}
-    present_NM = new(building / "present.npy", "w+", np.bool_, (count, len(names)))
-    popularity_N = new(building / "popularity.npy", "w+", np.float32, (count,))
-    candidate_N = new(building / "candidate.npy", "w+", np.bool_, (count,))
+    arrays = {n: _new(building / f"vector-{n}.npy", DTYPE, (count, d)) for n, d in manifest.modalities.items()}
+    present_NM = _new(building / "present.npy", np.bool_, (count, len(names)))
+    popularity_N = _new(building / "popularity.npy", np.float32, (count,))
+    candidate_N = _new(building / "candidate.npy", np.bool_, (count,))
     seen_N = np.zeros(count, bool)
     for group in read_row_groups(manifest, "items"):
         index = np.asarray(group["item_index"])
@@ -108,4 +94,11 @@ def _fill(manifest: Manifest, building: Path) -> None:
         raise ReconciliationError(f"the item tensors lack {int((~seen_N).sum())} of {count} items")
     for array in (*arrays.values(), present_NM, popularity_N, candidate_N):
         array.flush()
-    (building / "done.json").write_text(json.dumps({"items": count}), encoding="utf-8")
+
+
+def _new(path: Path, dtype: object, shape: tuple[int, ...]) -> np.memmap:
+    """Make an array file whose blocks are all there: a page written into a hole of a full disk kills the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array

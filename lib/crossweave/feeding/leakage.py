@@ -24,6 +24,7 @@ def check_tensors(spark: SparkSession, manifest: Manifest, user_index: DataFrame
     `user_index` has user_id and user_index, `held_out` the rows of `tables.leakage.held_out_pairs`. Co-occurrence and
     all else that training counts is counted from the sequences. Raises LeakageError otherwise.
     """
+    manifest.verify()
     pairs = sequence_pairs(spark, manifest)
     known = pairs.join(user_index.select("user_id", "user_index"), "user_index")
     leakage = find_leakage("the sequence tensors", known, held_out)

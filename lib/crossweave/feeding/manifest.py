@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from crossweave.errors import TableError
-from crossweave.tables.files import file_sha256, read_json, write_json
+from crossweave.errors import ArtifactError
+from crossweave.tables.files import FileMark, digest, mark_file, read_record, verify_file, write_record
 
 NAME = "manifest.json"
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """One Parquet file: name, bytes, sha-256 and the rows of each of its row groups."""
+    """One Parquet file: name, mark, and the rows of each of its row groups."""
 
     name: str
-    size: int
-    sha256: str
+    mark: FileMark
     row_groups: tuple[int, ...]
 
 
@@ -36,6 +36,18 @@ class Manifest:
     item_files: tuple[TensorFile, ...]
     sequence_files: tuple[TensorFile, ...]
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of users, in the order of the codes
+    tables: dict[str, str] = field(default_factory=dict)  # written with it: name -> identity
+    rows_in: int = 0  # rows of the tables that it was made from
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The versions of the tables that were written with it."""
+        return {name: int(identity.rpartition("@")[2]) for name, identity in self.tables.items()}
+
+    @property
+    def content(self) -> str:
+        """Of what the item tensors hold, whatever they were made from."""
+        return digest([self.items, [file.mark.sha256 for file in self.item_files], list(self.modalities.items())])
 
     def paths(self, dataset: str) -> list[Path]:
         """Return the files of `items` or `sequences`, in order."""
@@ -49,16 +61,17 @@ class Manifest:
         """Return how many sequence rows a rank reads in an epoch; files (one row group each) are dealt out in turn."""
         return sum(sum(file.row_groups) for file in self.sequence_files[shard::shards])
 
+    def verified(self, dataset: str, shard: int = 0, shards: int = 1) -> list[Path]:
+        """Return a shard's files; raises ArtifactError naming the first that is not as it was written."""
+        files, paths = self.files(dataset)[shard::shards], self.paths(dataset)[shard::shards]
+        for file, path in zip(files, paths, strict=True):
+            verify_file(path, file.mark, "tensor file", remedy(self.folder))
+        return paths
+
     def verify(self) -> None:
-        """Compare every file with its size and checksum; raises TableError naming the first that differs."""
+        """Compare every file; raises ArtifactError naming the first that differs."""
         for dataset in ("items", "sequences"):
-            for file, path in zip(self.files(dataset), self.paths(dataset), strict=True):
-                if not path.is_file():
-                    raise TableError(f"tensor file {path} is missing", "run ./submit.sh tensors again")
-                if path.stat().st_size != file.size or file_sha256(path) != file.sha256:
-                    raise TableError(
-                        f"tensor file {path} is not the one that was written", "run ./submit.sh tensors again"
-                    )
+            self.verified(dataset)
 
     def save(self) -> None:
         """Write the manifest; with it, and not before, the tensor set exists."""
@@ -66,7 +79,7 @@ class Manifest:
         del value["folder"]
         # As lists of pairs: a mapping's order is not safe in JSON, and here it is that of the numbers in the files.
         value |= {name: [list(pair) for pair in value[name].items()] for name in ("modalities", "attributes")}
-        write_json(self.folder / NAME, value)
+        write_record(self.folder / NAME, SCHEMA, value)
 
     def files(self, dataset: str) -> tuple[TensorFile, ...]:
         """Return the files of `items` or `sequences`, in order."""
@@ -74,16 +87,31 @@ class Manifest:
 
 
 def load_manifest(folder: Path) -> Manifest | None:
-    """Read a tensor set's manifest; None where the set was never finished."""
+    """Read a tensor set's manifest; None where the set was never finished, ArtifactError where it is damaged."""
     path = folder / NAME
     if not path.is_file():
         return None
-    value = read_json(path)
+    value = read_record(path, SCHEMA, remedy(folder))
     for key in ("item_files", "sequence_files"):
-        value[key] = tuple(TensorFile(f["name"], f["size"], f["sha256"], tuple(f["row_groups"])) for f in value[key])
+        value[key] = tuple(TensorFile(f["name"], FileMark(**f["mark"]), tuple(f["row_groups"])) for f in value[key])
     value["modalities"] = dict(value["modalities"])
     value["attributes"] = {name: tuple(values) for name, values in value["attributes"]}
     return Manifest(folder=folder, **value)
+
+
+def required_manifest(folder: Path, fingerprint: str | None = None) -> Manifest:
+    """Read the manifest of a set that a receipt names; raises ArtifactError where it is gone, damaged or another's."""
+    manifest = load_manifest(folder)
+    if manifest is None:
+        raise ArtifactError(f"the tensor set {folder} is gone", "run ./submit.sh tensors, which makes it anew")
+    if fingerprint is not None and manifest.fingerprint != fingerprint:
+        raise ArtifactError(f"{folder / NAME} is the manifest of another tensor set", remedy(folder))
+    return manifest
+
+
+def remedy(folder: Path) -> str:
+    """Say how to make a damaged set anew."""
+    return f"remove the folder {folder} and run ./submit.sh tensors, which makes it anew"
 
 
 def describe_files(folder: Path) -> tuple[TensorFile, ...]:
@@ -98,4 +126,4 @@ def _part_files(folder: Path) -> Sequence[Path]:
 def _describe(path: Path) -> TensorFile:
     metadata = pq.ParquetFile(path).metadata
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return TensorFile(path.name, path.stat().st_size, file_sha256(path), groups)
+    return TensorFile(path.name, mark_file(path), groups)

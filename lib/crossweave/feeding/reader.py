@@ -34,7 +34,7 @@ def read_row_groups(
     expected = sum(sum(file.row_groups) for file in shard_files)
     if expected == 0:
         return
-    urls = [(manifest.folder / dataset / file.name).as_uri() for file in shard_files]
+    urls = [path.as_uri() for path in manifest.verified(dataset, shard, shards)]
     rows = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API

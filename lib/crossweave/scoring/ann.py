@@ -22,7 +22,8 @@ from crossweave.errors import SettingsError
 from crossweave.scoring.running import RunningBest
 from crossweave.scoring.topk import PAD, Kernel, TopK
 
-INDEX, ITEMS = "ann.faiss", "ann_items.npy"
+INDEX, INDEXED = "ann.faiss", "ann_items"
+"""Files of an index: itself, and the array of the items in it."""
 ROWS_A_CENTRE = 39  # faiss wants as many to place a centre well
 MOST_FOUND = 8  # times K: a user who needs more to be left with K is scored exactly
 BUILD_REACH = 200  # hnsw: candidates kept while links are laid
@@ -40,7 +41,7 @@ class IndexSettings(Protocol):
 
 
 def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.ndarray, settings: IndexSettings) -> None:
-    """Write an index of the allowed items into a folder, in place of an older one.
+    """Write an index of the allowed items into a folder.
 
     Raises SettingsError without faiss.
     """
@@ -61,13 +62,8 @@ def build_index(folder: Path, item_ND: Tensor, bias_N: Tensor, allowed_N: np.nda
     if len(items):
         index.train(vector_AE)
         index.add(vector_AE)
-    for name, write in (
-        (ITEMS, lambda path: np.save(path, items)),
-        (INDEX, lambda path: faiss.write_index(index, str(path))),
-    ):
-        temporary = folder / f".{name}"
-        write(temporary)
-        temporary.replace(folder / name)
+    np.save(folder / f"{INDEXED}.npy", items)
+    faiss.write_index(index, str(folder / INDEX))
 
 
 def equally_long(vector_AE: np.ndarray) -> np.ndarray:
@@ -84,14 +80,16 @@ def equally_long(vector_AE: np.ndarray) -> np.ndarray:
 class ApproximateKernel:
     """Ranks by an index of a folder; who is left with fewer than K items by it is ranked exactly."""
 
-    def __init__(self, folder: Path, exact: Kernel, item_ND: Tensor, bias_N: Tensor, *, allowed_N: Tensor) -> None:
-        """Map the index into memory, which the processes of a host share; `exact` has the same items.
+    def __init__(
+        self, index: Path, indexed_A: np.ndarray, exact: Kernel, item_ND: Tensor, bias_N: Tensor, *, allowed_N: Tensor
+    ) -> None:
+        """Map the index into memory, which the processes of a host share; `indexed_A` are its items.
 
-        Raises SettingsError without faiss.
+        `exact` has the same items. Raises SettingsError without faiss.
         """
         faiss = load_faiss()
-        self._index: Any = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP)
-        self._items_A = np.load(folder / ITEMS, mmap_mode="r")
+        self._index: Any = faiss.read_index(str(index), faiss.IO_FLAG_MMAP)
+        self._items_A = indexed_A
         self._exact, self._item_ND, self._bias_N = exact, item_ND, bias_N
         self._allowed_N = allowed_N.numpy()
         self.ranked_exactly = np.empty(0, np.int64)

@@ -46,42 +46,46 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
         for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
     ]
     tables = [folder_garbage(store.folder(name)) for name in unused]
-    models = _old_models(context.workspace / "models", served, before)
+    models = _old_folders(context.workspace / "models", served, before)
+    scored = _old_folders(context.workspace / "scored", served, before)
     if not settings.dry_run:
-        for garbage in (*files, *tables, *models):
+        for garbage in (*files, *tables, *models, *scored):
             garbage.remove()
         for name in names:
             remove_empty_folders(store.folder(name) / "data")
-    size = sum(garbage.size for garbage in (*files, *tables, *models))
+    size = sum(garbage.size for garbage in (*files, *tables, *models, *scored))
     record.metrics = {"files": len(files), "feature_tables": len(tables), "models": len(models), "bytes": size}
-    record.noop = not (files or tables or models)
+    record.metrics |= {"scored": len(scored)}
+    record.noop = not (files or tables or models or scored)
     verb = "would remove" if settings.dry_run else "removed"
     record.note = (
-        f"{verb} {len(files):,} data files, {len(tables):,} feature tables and {len(models):,} models"
-        f" ({size / 1e6:,.1f} MB)"
+        f"{verb} {len(files):,} data files, {len(tables):,} feature tables, {len(models):,} models"
+        f" and {len(scored):,} sets of scored vectors ({size / 1e6:,.1f} MB)"
     )
 
 
 def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, set[int]], set[str]]:
-    """Return the table versions that later stages, recent runs or what is served read, and the models in use."""
+    """Return the table versions that later stages, recent runs or what is served read, and the folders in use."""
     receipts = Receipts(context.workspace).all()
     used: dict[str, set[int]] = defaultdict(set)
     named = [receipt.writes for receipt in receipts]
     for result in recent_results(context.workspace, since):
         named += [versions for stage in result["stages"] for versions in (stage["reads"], stage["writes"])]
-    trained = [receipt for receipt in receipts if receipt.stage == "train"]
+    made = {receipt.stage: receipt for receipt in receipts}
+    chains = [[made.get("train"), made.get("score")]]
     served = load_served(context.workspace)
     if served is not None:
-        trained.append(served.chain.train)
+        chains += [[chain.train, chain.score] for chain in (served.chain, served.before) if chain is not None]
         named += [versions for receipt in served.chain for versions in (receipt.reads, receipt.writes)]
     for versions in named:
         for name, version in versions.items():
             used[name].add(version)
-    return used, {receipt.details["folder"] for receipt in trained}
+    folders = {trained.details["folder"] for trained, _ in chains if trained is not None}
+    return used, folders | {str(scored.details.get("scored")) for _, scored in chains if scored is not None}
 
 
-def _old_models(folder: Path, served: set[str], before: datetime.datetime) -> list[Garbage]:
-    """Return the model folders that are not in use and in which nothing was written since `before`."""
+def _old_folders(folder: Path, served: set[str], before: datetime.datetime) -> list[Garbage]:
+    """Return the folders that are not in use and in which nothing was written since `before`."""
     old = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in served and max(written(file) for file in (path, *path.rglob("*"))) < before:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pyarrow.dataset as ds
 import torch
 import torch.nn.functional as F
 
-from crossweave.alignment.store import load_model
+from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.errors import SettingsError
 from crossweave.evaluation.sentences import sentence
 from crossweave.feeding.items import ItemTensors, open_items
-from crossweave.feeding.manifest import load_manifest
+from crossweave.feeding.manifest import required_manifest
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.served import served_chain
@@ -44,11 +46,9 @@ class Query:
     def __init__(self, settings: Settings) -> None:
         """Raise SettingsError where nothing was scored yet, or nothing is served."""
         self.settings, self.workspace = settings, Path(settings.workspace).resolve()
-        _, self.tensors, self.trained, self.scored = served_chain(
-            self.workspace, gated=settings.evaluate.gate is not None
-        )
+        self.chain = served_chain(self.workspace, gated=settings.evaluate.gate is not None)
+        self.scored = self.chain.score
         self.store = TableStore(self.workspace / "tables")
-        self.folder = self.workspace / "models" / str(self.trained.details["folder"])
 
     def user(self, user_id: str, most: int) -> Answer:
         """What a user gets, with a sentence why. Raises SettingsError for a user without recommendations."""
@@ -77,11 +77,11 @@ class Query:
 
         Raises SettingsError for an item that was not scored.
         """
-        ids = self._item_ids()
+        ids = self._vectors.item_ids
         place = pc.index(ids, item_id).as_py()
         if place < 0:
             raise SettingsError(f"there is no item {item_id} among those scored", "ids are written as in the input")
-        vectors_NE = torch.from_numpy(np.load(self.folder / "target.npy"))
+        vectors_NE = torch.from_numpy(self._vectors.array("target"))
         unit_NE = F.normalize(vectors_NE - vectors_NE.mean(dim=0), dim=1)
         return self._nearest(f"items near {item_id}", unit_NE, unit_NE[place : place + 1], most, [place])
 
@@ -99,7 +99,8 @@ class Query:
         prepared = encoder.prepare([words])
         if prepared.failures:
             raise SettingsError(f"the text cannot be encoded: {prepared.failures[0].detail}")
-        model, items = load_model(self.folder), self._items()
+        folder = self.workspace / "models" / self.chain.model
+        model, items = TrainedModel.open(folder, self.chain.train.fingerprint).load(), self._items()
         with torch.inference_mode():
             vector_1F = torch.from_numpy(encoder.encode(prepared.examples))
             query_1D = F.normalize(model.projectors[name](vector_1F), dim=1)
@@ -121,22 +122,20 @@ class Query:
     def _nearest(self, title: str, item_ND: torch.Tensor, query_1D: torch.Tensor, most: int, own: list[int]) -> Answer:
         everything = torch.ones(len(item_ND), dtype=torch.bool)
         best = top_k(query_1D, item_ND, torch.zeros(len(item_ND)), most, allowed_N=everything, masked=[np.array(own)])
-        ids = self._item_ids()
+        ids = self._vectors.item_ids
         places = [place for place in best.items_UK[0].tolist() if place != PAD]
         found = [ids[place].as_py() for place in places]
         titles = self._titles(set(found))
         scores = best.scores_UK[0].tolist()
         return Answer(title, [(n + 1, item, titles[item], scores[n], "") for n, item in enumerate(found)])
 
-    def _item_ids(self) -> pa.Array:
-        with pa.memory_map(str(self.folder / "item_ids.arrow")) as source:
-            return pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
+    @cached_property
+    def _vectors(self) -> ScoredVectors:
+        return ScoredVectors.open(self.workspace / "scored" / self.chain.scored, self.scored.fingerprint)
 
     def _items(self) -> ItemTensors:
-        manifest = load_manifest(self.workspace / "tensors" / self.tensors.details["folder"])
-        if manifest is None:
-            raise SettingsError("the tensors of this model are gone", "run ./submit.sh tensors")
-        return open_items(manifest)
+        folder = self.workspace / "tensors" / self.chain.tensor_set
+        return open_items(required_manifest(folder, self.chain.tensors.fingerprint))
 
     def _titles(self, items: set[str]) -> dict[str, str]:
         wanted = pc.field("item_id").isin(sorted(items))

@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructField, StructType
 
-from crossweave.errors import InputContractError, ReconciliationError
+from crossweave.errors import InputContractError, ReconciliationError, TableError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
+from crossweave.feeding.manifest import NAME, Manifest, describe_files, required_manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
@@ -40,15 +40,16 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
 
     Writes the tables item_index and user_index, and a folder `tensors/FINGERPRINT` whose manifest appears last.
     """
-    settings = context.settings
     receipts = Receipts(context.workspace)
     reads, fingerprint = _inputs(context)
     record.reads = reads
-    last = receipts.latest(STAGE)
-    if last is not None and is_current(context):
-        record.nothing_to_do(last.rows, reads, "the tensors of these tables are there")
-        return
     folder = _folder(context, fingerprint)
+    last, made = receipts.latest(STAGE), _made(context, folder, fingerprint)
+    if made is not None:
+        if last is None or last.fingerprint != fingerprint:  # settings or tables are those of an earlier set again
+            receipts.publish(_receipt(context, fingerprint, reads, made))
+        record.nothing_to_do(made.rows_in, reads, "the tensors of these tables are there")
+        return
     work = _Tensors(context, reads, receipts.required("embed").details, folder, fingerprint)
     manifest = work.run()
     record.ledgers = work.ledgers
@@ -58,25 +59,41 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
         "items": manifest.items,
         "users": manifest.users,
         "sequences": manifest.rows("sequences"),
-        "bytes": sum(file.size for file in (*manifest.item_files, *manifest.sequence_files)),
+        "bytes": sum(file.mark.size for file in (*manifest.item_files, *manifest.sequence_files)),
         **work.attribute_metrics,
         **work.leakage_metrics,
     }
     record.note = str(folder)
-    details = {"folder": folder.name, "protocol": settings.split.protocol}
-    receipts.publish(Receipt(STAGE, fingerprint, context.run_id, reads, record.writes, record.total.rows_in, details))
+    receipts.publish(_receipt(context, fingerprint, reads, manifest))
     _forget_old_sets(context.workspace, folder)
 
 
 def is_current(context: StageContext) -> bool:
     """Say whether the tensors of tonight's tables and settings are there."""
-    last = Receipts(context.workspace).latest(STAGE)
     fingerprint = _inputs(context)[1]
-    return (
-        last is not None
-        and last.fingerprint == fingerprint
-        and load_manifest(_folder(context, fingerprint)) is not None
-    )
+    return _made(context, _folder(context, fingerprint), fingerprint) is not None
+
+
+def _made(context: StageContext, folder: Path, fingerprint: str) -> Manifest | None:
+    """Return the set of this fingerprint where it is there with the tables that it was written with.
+
+    A set is never written to again: one that an earlier night made is found, whatever came in between.
+    """
+    if not (folder / NAME).is_file():
+        return None
+    manifest = required_manifest(folder, fingerprint)
+    store = TableStore(context.workspace / "tables")
+    try:
+        for name, version in manifest.versions.items():
+            store.required(name, version)
+        return manifest if store.identities(manifest.versions) == manifest.tables else None
+    except TableError:  # the set outlived them: nothing names it any more
+        return None
+
+
+def _receipt(context: StageContext, fingerprint: str, reads: dict[str, int], made: Manifest) -> Receipt:
+    details = {"folder": made.folder.name, "protocol": context.settings.split.protocol}
+    return Receipt(STAGE, fingerprint, context.run_id, reads, made.versions, made.rows_in, details)
 
 
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
@@ -85,11 +102,12 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     ingest, embed = receipts.required("ingest"), receipts.required("embed")
     reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
     tables = [feature["table"] for feature in embed.details.values()]
-    reads |= {table: embed.writes[table] for table in tables if table in embed.writes}
+    reads |= {table: embed.writes[table] for table in tables}
     facts = {
         "code": CODE_VERSION,
-        "reads": reads,
+        "reads": TableStore(context.workspace / "tables").identities(reads),
         "modalities": embed.details,
+        "attributes": sorted(settings.inputs.users.attributes) if settings.inputs.users.path else [],
         "settings": settings.tensors.model_dump(),
         "ranks": settings.train.ranks,
         "protocol": settings.split.protocol,
@@ -130,7 +148,6 @@ class _Tensors:
     def run(self) -> Manifest:
         """Write both datasets and their manifest."""
         building = self.folder.with_name(f".{self.folder.name}.{self.context.run_id}")
-        shutil.rmtree(self.folder, ignore_errors=True)  # a set without a receipt is a killed run's
         try:
             building.mkdir(parents=True)
             index = self._index()
@@ -148,19 +165,21 @@ class _Tensors:
                 item_files=describe_files(building / "items"),
                 sequence_files=describe_files(building / "sequences"),
                 attributes=vocabulary,
+                tables=self.store.identities(self.writes),
+                rows_in=sum(ledger.rows_in for ledger in self.ledgers.values()),
             )
             for dataset, rows in (("items", items), ("sequences", self.sequence_rows)):
                 if manifest.rows(dataset) != rows:
                     raise ReconciliationError(f"{manifest.rows(dataset)} {dataset} were written, {rows} were counted")
             self._check_leakage(manifest, index)
             manifest.save()
+            if self.folder.exists():  # its tables are gone, so that nothing can name it
+                shutil.rmtree(self.folder)
             building.rename(self.folder)
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
             shutil.rmtree(building, ignore_errors=True)
-        loaded = load_manifest(self.folder)
-        assert loaded is not None
-        return loaded
+        return required_manifest(self.folder)
 
     def _check_leakage(self, manifest: Manifest, index: DataFrame) -> None:
         interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
@@ -216,7 +235,7 @@ class _Tensors:
         frame = index.join(popularity, "item_index", "left")
         for name, dim in self.modalities.items():
             table = str(self.features[name]["table"])
-            vectors = self.store.read(self.spark, table, self.reads.get(table)).select(
+            vectors = self.store.read(self.spark, table, self.reads[table]).select(
                 F.col("content_hash").alias("_hash"), F.col("vector").alias("_vector")
             )
             wanted = F.try_element_at("hashes", F.lit(name))["content"]
@@ -344,7 +363,7 @@ def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _forget_old_sets(workspace: Path, current: Path) -> None:
     """Keep the current tensor set, the one before it and the served one; others can be built again from the tables."""
     served = load_served(workspace)
-    finished = [path for path in current.parent.iterdir() if load_manifest(path) is not None]
+    finished = [path for path in current.parent.iterdir() if (path / NAME).is_file()]
     finished.sort(key=lambda path: (path == current, path.stat().st_mtime), reverse=True)
     for path in finished[KEPT_SETS:]:
         if served is not None and path.name == served.chain.tensor_set:

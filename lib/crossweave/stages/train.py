@@ -24,7 +24,9 @@ from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.losses.base import ContentLoss
 from crossweave.alignment.spec import ModelSpec
-from crossweave.alignment.store import load_weights
+from crossweave.alignment.store import WEIGHTS, load_weights
+from crossweave.artifacts.model import MODEL, TrainedModel
+from crossweave.artifacts.sealed import draft_folder, open_sealed, put_in_place, seal
 from crossweave.config import Settings
 from crossweave.config.load import nested
 from crossweave.config.space import check_space, is_whole, settled, trial_settings
@@ -33,12 +35,12 @@ from crossweave.evaluation.metrics import Relevance, ranking_metrics
 from crossweave.feeding.factors import spark_als
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, open_items
-from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.manifest import Manifest, required_manifest
 from crossweave.feeding.neighbours import spark_neighbours
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.neighbours import nearest_items
-from crossweave.tables.files import digest, read_json, write_atomically, write_json
+from crossweave.tables.files import digest, write_atomically
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.user_attributes import FIRST_VALUE
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
@@ -52,6 +54,9 @@ CODE_VERSION = 4
 OF_THE_RUN = {"start_timeout_seconds", "stall_warn_seconds", "stall_seconds", "elastic", "min_ranks"}
 OF_THE_MACHINE = {"device", "keep_checkpoints", "checkpoint_minutes"}
 """Settings of the training that do not decide the model; its ranks are not told the former."""
+
+BEST = "best.yaml"
+"""The settings that a search chose, beside the model."""
 
 Workers = Mapping[str, Callable[..., Any]]
 """What collaborative models need that the cluster works out: `factorise`, `neighbours`."""
@@ -91,50 +96,38 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     receipts = Receipts(context.workspace)
     tensors = receipts.required("tensors")
     manifest, fingerprint = _inputs(context)
-    folder = _folder(context, fingerprint)
-    last = receipts.latest(STAGE)
+    folder, rows = MODEL.place(context.workspace, fingerprint), manifest.rows("sequences")
     record.reads = tensors.writes
-    if last is not None and is_current(context):
-        record.nothing_to_do(last.rows, record.reads, "the model of these tensors and settings is there")
+    details = {"folder": folder.name, "tensors": manifest.fingerprint}
+    receipt = Receipt(STAGE, fingerprint, context.run_id, record.reads, {}, rows, details)
+    made = open_sealed(MODEL, folder, fingerprint)
+    if made is not None:  # a made model is never written to again, whatever came in between
+        made.verify()
+        last = receipts.latest(STAGE)
+        if last is None or last.fingerprint != fingerprint:
+            receipts.publish(receipt)
+        record.nothing_to_do(rows, record.reads, "the model of these tensors and settings is there")
         return
     fit = _search if settings.search.trials else _fit
-    fitted = fit(context, manifest, folder, tensors.details["protocol"])
+    fitted = fit(context, manifest, folder, fingerprint, tensors.details["protocol"])
     forget_items(manifest)
-    rows = manifest.rows("sequences")
     record.ledgers = {"sequences": Ledger(rows_in=rows, rows_out=rows)}
     record.metrics = fitted.figures
-    record.curves = read_json(folder / "model.json")["curves"]
+    record.curves = dict(TrainedModel.open(folder, fingerprint).facts["curves"])
     record.note = f"{fitted.note} · {folder}"
-    receipts.publish(
-        Receipt(
-            STAGE,
-            fingerprint,
-            context.run_id,
-            record.reads,
-            {},
-            rows,
-            {"folder": folder.name, "tensors": manifest.fingerprint},
-        )
-    )
+    receipts.publish(receipt)
 
 
 def is_current(context: StageContext) -> bool:
     """Say whether the model of tonight's tensors and settings is there."""
-    last = Receipts(context.workspace).latest(STAGE)
     fingerprint = _inputs(context)[1]
-    return (
-        last is not None
-        and last.fingerprint == fingerprint
-        and (_folder(context, fingerprint) / "model.json").is_file()
-    )
+    return open_sealed(MODEL, MODEL.place(context.workspace, fingerprint), fingerprint) is not None
 
 
 def _inputs(context: StageContext) -> tuple[Manifest, str]:
     """Return the tensors and the fingerprint of all that decides the model."""
-    details = Receipts(context.workspace).required("tensors").details
-    manifest = load_manifest(context.workspace / "tensors" / details["folder"])
-    if manifest is None:
-        raise SettingsError("the tensor set of the last tensors stage is gone", "run ./submit.sh tensors")
+    tensors = Receipts(context.workspace).required("tensors")
+    manifest = required_manifest(context.workspace / "tensors" / tensors.details["folder"], tensors.fingerprint)
     facts = _facts(context.settings, manifest)
     if context.settings.search.trials:
         facts["search"] = context.settings.search.model_dump(mode="json")
@@ -167,11 +160,12 @@ def _fit(
     context: StageContext,
     manifest: Manifest,
     folder: Path,
+    fingerprint: str,
     protocol: str,
     label: str = STAGE,
     floors: dict[int, float] | None = None,
 ) -> _Fitted:
-    """Train one model and blend it; writes its folder, model.json last."""
+    """Train one model and blend it; seals its folder."""
     settings = context.settings
     folder.mkdir(parents=True, exist_ok=True)
     workers: Workers = {
@@ -198,19 +192,17 @@ def _fit(
     if outcome.pruned:
         return _Fitted(None, curve, figures, "")
     blend = _blend(context, manifest, plan.spec, folder, workers)
-    write_json(
-        folder / "model.json",
-        {
-            "spec": plan.spec.as_json(),
-            "tensors": manifest.folder.name,
-            "metric": settings.train.metric,
-            "best_metric": outcome.best_metric,
-            "best_epoch": outcome.best_epoch,
-            "curves": outcome.curves,
-            FOLDER: save_members(folder, blend.members),
-            "content_map": blend.found.settings.as_json() if blend.found is not None else None,
-        },
-    )
+    facts = {
+        "spec": plan.spec.as_json(),
+        "tensors": manifest.folder.name,
+        "metric": settings.train.metric,
+        "best_metric": outcome.best_metric,
+        "best_epoch": outcome.best_epoch,
+        "curves": outcome.curves,
+        FOLDER: save_members(folder, blend.members),
+        "content_map": blend.found.settings.as_json() if blend.found is not None else None,
+    }
+    seal(MODEL, folder, fingerprint, facts)
     note = (
         f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
         f" of {outcome.epochs}"
@@ -226,46 +218,49 @@ def _fit(
     return _Fitted(metric, curve, figures, note)
 
 
-def _search(context: StageContext, manifest: Manifest, folder: Path, protocol: str) -> _Fitted:
+def _search(context: StageContext, manifest: Manifest, folder: Path, fingerprint: str, protocol: str) -> _Fitted:
     """Train with several settings and keep the best model, its settings in best.yaml beside it."""
     settings = context.settings
     if not any(len(wanted) for wanted in read_interactions(manifest).held_out):
         raise SettingsError("a search needs validation rows to choose by", "see split.valid_fraction")
     plan = _search_plan(settings, context.workspace / "models", _facts(settings, manifest))
 
-    def place(number: int, parameters: dict[str, Any]) -> Path:
-        facts = _facts(trial_settings(settings, parameters), manifest)
-        return plan.folder / f"trial-{number:04d}-{digest(facts)[:8]}"
+    def place(number: int, parameters: dict[str, Any]) -> tuple[Path, str]:
+        own = digest(_facts(trial_settings(settings, parameters), manifest))
+        return plan.folder / f"trial-{number:04d}-{own[:8]}", own
 
     def try_out(number: int, parameters: dict[str, Any], floors: dict[int, float]) -> Judged:
         own = context.part(f"trial-{number:04d}", trial_settings(settings, parameters))
-        fitted = _fit(own, manifest, place(number, parameters), protocol, f"trial {number + 1}", floors)
+        fitted = _fit(own, manifest, *place(number, parameters), protocol, f"trial {number + 1}", floors)
         return Judged(fitted.metric, fitted.curve, fitted.figures)
 
     def tidy(trials: Sequence[Trial]) -> None:
         best = best_of(trials)
-        kept = {place(best.number, best.parameters)} if best else set()
+        kept = {place(best.number, best.parameters)[0]} if best else set()
         for old in set(plan.folder.glob("trial-*")) - kept:
             shutil.rmtree(old)
 
     best = search(plan, try_out, tidy)
-    chosen, source = settled(settings, best.parameters), place(best.number, best.parameters)
-    if trial_settings(settings, best.parameters) == chosen and (source / "model.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        copying = folder.with_name(f".{folder.name}.new")
-        shutil.copytree(source, copying, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
-        copying.replace(folder)
+    chosen, (source, own) = settled(settings, best.parameters), place(best.number, best.parameters)
+    trial = open_sealed(MODEL, source, own) if trial_settings(settings, best.parameters) == chosen else None
+    chosen_yaml = yaml.safe_dump(nested(best.parameters), sort_keys=False)
+    if trial is not None:
+        draft = draft_folder(folder)
+        shutil.copytree(source, draft, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
+        write_atomically(draft / BEST, chosen_yaml)
+        seal(MODEL, draft, fingerprint, trial.facts)
+        put_in_place(draft, folder)
         figures, note = dict(best.figures), f"validation {settings.train.metric} {best.metric:.4f}"
     else:  # its budget was smaller than a training's
-        fitted = _fit(context.part("best", chosen), manifest, folder, protocol)
+        write_atomically(folder / BEST, chosen_yaml)
+        fitted = _fit(context.part("best", chosen), manifest, folder, fingerprint, protocol)
         figures, note = fitted.figures, fitted.note
-    write_atomically(folder / "best.yaml", yaml.safe_dump(nested(best.parameters), sort_keys=False))
     trials = read_trials(plan.folder)
     shutil.copyfile(plan.folder / TRIALS, context.folder / TRIALS)
     for state in ("complete", "pruned", "failed"):
         figures[f"trials_{state}"] = sum(trial.state == state for trial in trials)
     told = ", ".join(f"{path}={value}" for path, value in best.parameters.items())
-    note += f" by trial {best.number + 1} of {len(trials)}, {told} · {folder / 'best.yaml'} · {plan.folder / TRIALS}"
+    note += f" by trial {best.number + 1} of {len(trials)}, {told} · {folder / BEST} · {plan.folder / TRIALS}"
     return _Fitted(best.metric, best.curve, figures, note)
 
 
@@ -278,10 +273,6 @@ def _search_plan(settings: Settings, models: Path, facts: dict[str, Any]) -> Sea
     }
     name = digest([facts, chosen.model_dump(mode="json", exclude={"trials"})])[:16]
     return SearchPlan(axes, chosen.trials, chosen.sampler, chosen.prune, settings.seed, models / f"search-{name}")
-
-
-def _folder(context: StageContext, fingerprint: str) -> Path:
-    return context.workspace / "models" / fingerprint[:16]
 
 
 def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
@@ -389,7 +380,7 @@ def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: P
         progress.update(min(done, len(plan.collaborative)), what)
         done += 1
 
-    model = load_weights(spec, folder)
+    model = load_weights(spec, folder / WEIGHTS)
     outcome = fit_blend(plan, model, open_items(manifest), read_interactions(manifest), tick)
     progress.close(len(plan.collaborative) + 1)
     return outcome

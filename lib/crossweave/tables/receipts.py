@@ -11,8 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossweave.errors import SettingsError
-from crossweave.tables.files import read_json, write_json
+from crossweave.errors import ArtifactError, SettingsError
+from crossweave.tables.files import read_record, write_record
+
+SCHEMA = 2
+
+
+NO_STAGE = ("demo", "served")
+"""Names in the folder that are no receipts: the demo shop's stamp, and what is served."""
 
 
 class Versions(dict[str, int]):
@@ -55,12 +61,17 @@ class Receipts:
     def latest(self, stage: str) -> Receipt | None:
         """Return a stage's last receipt, or None where it never completed."""
         path = self._folder / f"{stage}.json"
-        return Receipt(**read_json(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        receipt = Receipt(**_read(path))
+        if receipt.stage != stage:
+            raise ArtifactError(f"{path} is the receipt of stage {receipt.stage}", _remedy(path))
+        return receipt
 
     def all(self) -> list[Receipt]:
         """Return the last receipt of every stage that ever completed."""
-        found = [read_json(path) for path in sorted(self._folder.glob("*.json"))]
-        return [Receipt(**values) for values in found if "stage" in values]  # the demo shop's stamp is none
+        found = [self.latest(path.stem) for path in sorted(self._folder.glob("*.json")) if path.stem not in NO_STAGE]
+        return [receipt for receipt in found if receipt is not None]
 
     def required(self, stage: str) -> Receipt:
         """Return a stage's last receipt; raises SettingsError where that stage must be run first."""
@@ -73,4 +84,13 @@ class Receipts:
 
     def publish(self, receipt: Receipt) -> None:
         """Make a receipt the stage's latest, atomically."""
-        write_json(self._folder / f"{receipt.stage}.json", asdict(receipt))
+        write_record(self._folder / f"{receipt.stage}.json", SCHEMA, asdict(receipt))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # A receipt from before receipts had a schema says the same; what it was made from is asked by its fingerprint.
+    return read_record(path, SCHEMA, _remedy(path), unsealed=True)
+
+
+def _remedy(path: Path) -> str:
+    return f"restore {path} from a backup, or remove it and run ./submit.sh {path.stem}, which then works from nothing"

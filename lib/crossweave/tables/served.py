@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from crossweave.errors import SettingsError
-from crossweave.tables.files import read_json, write_json
+from crossweave.errors import ArtifactError, SettingsError
+from crossweave.tables.files import read_record, write_record
 from crossweave.tables.receipts import Receipt, Receipts
 
+SCHEMA = 2
 REFUSED = "refused"
 """Key of the evaluate stage's receipt: why the run that it judged may not be served, sentence by sentence."""
 JUDGED = "judged"
@@ -54,6 +55,15 @@ class Chain:
         return str(self.train.details["folder"])
 
     @property
+    def scored(self) -> str:
+        """The folder of the scored vectors, below scored/; raises ArtifactError where they lie beside the model."""
+        if "scored" not in self.score.details:
+            raise ArtifactError(
+                "what is served was scored by an earlier version of crossweave", "run ./submit.sh pipeline"
+            )
+        return str(self.score.details["scored"])
+
+    @property
     def tensor_set(self) -> str:
         """The folder of the tensors that the model was trained on, below tensors/."""
         return str(self.tensors.details["folder"])
@@ -74,7 +84,7 @@ def load_served(workspace: Path) -> Served | None:
     path = _path(workspace)
     if not path.is_file():
         return None
-    value = read_json(path)
+    value = read_record(path, SCHEMA, f"restore {path} from a backup, or run ./submit.sh evaluate", unsealed=True)
     before = Chain.of(value["before"]) if value["before"] is not None else None
     return Served(value["date"], value["run_id"], Chain.of(value["chain"]), before)
 
@@ -84,7 +94,7 @@ def serve(workspace: Path, chain: Chain, date: str, run_id: str) -> None:
     served = load_served(workspace)
     if served is None or served.chain.score != chain.score:
         before = served.chain if served is not None else None
-        write_json(_path(workspace), asdict(Served(date, run_id, chain, before)))
+        write_record(_path(workspace), SCHEMA, asdict(Served(date, run_id, chain, before)))
 
 
 def served_chain(workspace: Path, *, gated: bool) -> Chain:

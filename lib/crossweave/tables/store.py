@@ -84,12 +84,29 @@ class TableStore:
         """Open a table that must exist."""
         snapshot = self.snapshot(name, version)
         if snapshot is None:
-            raise TableError(f"table {name} does not exist below {self.root}", "run the stage that writes it again")
+            raise self._gone(name, version)
         return snapshot
 
+    def identities(self, versions: Mapping[str, int]) -> dict[str, str]:
+        """Name what is in these versions of tables: the id that Delta gave a table when it was made, and the version.
+
+        Numbers alone name nothing: every workspace has a version 0. Raises TableError for a table that is gone.
+        """
+        found = {}
+        for name in sorted(versions):
+            table = self._open(name, versions[name])
+            if table is None:
+                raise self._gone(name, versions[name])
+            found[name] = f"{table.metadata().id}@{versions[name]}"
+        return found
+
     def read(self, spark: SparkSession, name: str, version: int | None = None) -> DataFrame:
-        """Read one version of a table with its declared schema; a table never written reads as empty."""
-        snapshot = self.snapshot(name, version)
+        """Read one version of a table with its declared schema.
+
+        Without a version it is the newest, and a table never written reads as empty; one that a receipt names by its
+        version must be there: TableError.
+        """
+        snapshot = self.snapshot(name) if version is None else self.required(name, version)
         schema = spark_schema(name)
         if snapshot is None or not snapshot.files:
             return spark.createDataFrame([], schema)
@@ -257,6 +274,13 @@ class TableStore:
     def _add_action(file: DataFile) -> AddAction:
         stats = json.dumps({"numRecords": file.rows})
         return AddAction(file.path, file.size, {}, int(time.time() * 1000), True, stats)
+
+    def _gone(self, name: str, version: int | None) -> TableError:
+        of = "" if version is None else f" (version {version} of it is needed)"
+        return TableError(
+            f"table {name} does not exist below {self.root}{of}",
+            "restore the workspace's folder tables from a backup, or start with a new workspace",
+        )
 
     @staticmethod
     def _conflict(name: str, base: int | None, current: int | None) -> TryAgainError:

@@ -18,7 +18,7 @@ from crossweave.alignment.losses.base import Choices
 from crossweave.alignment.model import AlignmentModel
 from crossweave.errors import TrainingDivergedError
 from crossweave.feeding.items import ItemTensors, open_items
-from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.manifest import Manifest, required_manifest
 from crossweave.training.batches import BatchMaker, StepBatch
 from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import Collective
@@ -55,8 +55,7 @@ def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None 
     Leaves the best weights in the model's folder. Raises TrainingDivergedError for a loss that is not finite.
     """
     torch.set_num_threads(plan.threads)
-    manifest = load_manifest(plan.tensors)
-    assert manifest is not None
+    manifest = required_manifest(plan.tensors)
     if collective.local_rank == 0:
         manifest.verify()
         open_items(manifest)

@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from crossweave.alignment import COLLABORATIVE, find
-from crossweave.alignment.blend import Blend, Member, load_blend, save_members
+from crossweave.alignment.blend import Blend, Member, save_members
 from crossweave.alignment.collaborative.als import Als
 from crossweave.alignment.collaborative.base import Collaborative
 from crossweave.alignment.collaborative.content_map import ContentKernel, ContentMapSettings, content_map
@@ -18,6 +18,9 @@ from crossweave.alignment.collaborative.edlae import Edlae
 from crossweave.alignment.collaborative.item_knn import ItemKnn
 from crossweave.alignment.collaborative.propagation import Propagation
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.spec import ModelSpec
+from crossweave.artifacts.model import MODEL, TrainedModel
+from crossweave.artifacts.sealed import seal
 from crossweave.scoring.neighbours import nearest_items
 
 SPARSE = {"dense_items": 1, "neighbours": 50}
@@ -86,7 +89,7 @@ class TestEveryModel:
     def test_a_saved_model_scores_the_same(self, name: str, settings: dict[str, int], tmp_path: Path) -> None:
         model = self.fit(name, settings)
         model.save(tmp_path)
-        loaded = type(model).load(tmp_path)
+        loaded = type(model).from_arrays({path.stem: np.load(path) for path in tmp_path.glob("*.npy")})
         np.testing.assert_array_equal(scores(loaded, [0, 2], []), scores(model, [0, 2], []))
 
     def test_a_new_item_gets_the_mixture_it_is_given(self, name: str, settings: dict[str, int]) -> None:
@@ -174,10 +177,12 @@ def test_vectors_are_centred_and_missing_ones_are_like_nothing() -> None:
 def test_a_blend_adds_each_model_times_its_weight(tmp_path: Path) -> None:
     seen = checkerboard()
     members = [Member("edlae", 3.0, Edlae.fit(seen)), Member("graph", 0.5, find(COLLABORATIVE, "m", "graph").fit(seen))]
-    (tmp_path / "model.json").write_text('{"collaborative": {"edlae": 3.0, "graph": 0.5}}', encoding="utf-8")
-    assert save_members(tmp_path, members) == {"edlae": 3.0, "graph": 0.5}
+    weights = save_members(tmp_path, members)
+    assert weights == {"edlae": 3.0, "graph": 0.5}
+    spec = ModelSpec({"text": 2}, 12, 4, "attention", "mean", {}, 4, False, 0.0, 0.0)
+    seal(MODEL, tmp_path, "print", {"spec": spec.as_json(), "collaborative": weights})
     histories = Histories.from_lists([np.array([0, 2])])
-    addition = load_blend(tmp_path).additions(histories)
+    addition = TrainedModel.open(tmp_path, "print").blend().additions(histories)
     assert addition is not None
     made = torch.ones(1, 7)
     addition(made, 5, 12)

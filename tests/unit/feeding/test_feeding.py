@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from crossweave.errors import ReconciliationError, TableError
 from crossweave.feeding.arrays import bytes_to_arrays, lists_to_bytes
 from crossweave.feeding.interactions import read_interactions
-from crossweave.feeding.items import forget_items, host_folder, open_items
+from crossweave.feeding.items import forget_items, host_cache, open_items
 from crossweave.feeding.manifest import Manifest, TensorFile, describe_files, load_manifest
 from crossweave.feeding.reader import read_row_groups
 from crossweave.feeding.schema import SEQUENCES, items_schema
@@ -266,8 +266,15 @@ def test_a_changed_or_missing_file_is_refused_by_name(copy: Manifest, dataset: s
         path.write_bytes(raw if damage == "one bit" else path.read_bytes() + b"\x00")
     with pytest.raises(TableError) as caught:
         copy.verify()
-    what = "is missing" if damage == "missing" else "is not the one that was written"
-    assert caught.value.message == f"tensor file {path} {what}"
+    what = {
+        "missing": "cannot be read: No such file or directory",
+        "longer": f"has {len(raw) + 1} bytes instead of {len(raw)}",
+        "one bit": "is not the one that was written: its sha-256 differs",
+    }
+    assert caught.value.message == f"tensor file {path} {what[damage]}"
+    assert "./submit.sh tensors" in caught.value.hint
+    with pytest.raises(TableError, match=path.name):  # nor is it read by whoever does not ask first
+        list(read_row_groups(copy, dataset))
 
 
 class Poison:
@@ -382,15 +389,16 @@ def test_a_second_opening_reads_the_arrays_and_not_the_dataset(copy: Manifest) -
     first = open_items(copy)
     shutil.rmtree(copy.folder)
     assert open_items(copy).vectors["text"].tolist() == first.vectors["text"].tolist()
-    assert host_folder(copy).stat().st_mode & 0o077 == 0  # the host's other users do not see them
+    assert host_cache(copy).folder.stat().st_mode & 0o077 == 0  # the host's other users do not see them
     forget_items(copy)
-    assert not host_folder(copy).exists()
+    assert not host_cache(copy).folder.exists()
 
 
 def test_a_dataset_that_lacks_an_item_is_refused(copy: Manifest) -> None:
+    more = dataclasses.replace(copy, items=ITEMS + 1)
     with pytest.raises(ReconciliationError, match="lack 1 of 8 items"):
-        open_items(dataclasses.replace(copy, items=ITEMS + 1))
-    assert not host_folder(copy).exists()
+        open_items(more)
+    assert not host_cache(more).folder.exists()
 
 
 def test_a_dataset_that_holds_an_item_twice_is_refused(copy: Manifest) -> None:
@@ -405,4 +413,4 @@ def test_a_tensor_file_s_description_is_that_of_its_bytes(tmp_path: Path) -> Non
     (tmp_path / "_SUCCESS").touch()
     (file,) = describe_files(tmp_path)
     assert isinstance(file, TensorFile)
-    assert (file.name, file.size, file.row_groups) == ("part-0.parquet", path.stat().st_size, (2, 2, 1))
+    assert (file.name, file.mark.size, file.row_groups) == ("part-0.parquet", path.stat().st_size, (2, 2, 1))

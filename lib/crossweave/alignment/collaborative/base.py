@@ -65,9 +65,3 @@ class Collaborative(abc.ABC):
             old.unlink()
         for name, array in self.arrays().items():
             np.save(folder / f"{name}.npy", array)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Map the arrays of a saved model into memory; the processes of a host share them."""
-        # Copy-on-write, because torch wants writable arrays.
-        return cls.from_arrays({path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))})

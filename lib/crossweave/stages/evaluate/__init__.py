@@ -37,6 +37,7 @@ from crossweave.tables.files import digest, write_atomically
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
+from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
 CODE_VERSION = 8
@@ -76,7 +77,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
         settle(context, record, chain, decided)
         return
     check_lists(context, record.reads)
-    work = Judging(context, record.reads, chain.protocol, context.workspace / "models" / chain.model)
+    work = Judging(context, record.reads, chain)
     metrics, slices = work.judge(lists_before(context, chain, last))
     drift, unknown = drift_rows(work, chain_before(context, chain), chain)
     pairs = judge_pairs(work, chain)
@@ -119,7 +120,7 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     reads = {name: ingest.writes[name] for name in tables} | tensors.writes | scored.writes
     facts = {
         "code": CODE_VERSION,
-        "reads": reads,
+        "reads": TableStore(context.workspace / "tables").identities(reads),
         "settings": settings.evaluate.model_dump(exclude={"gate"}),  # which judges what was judged
         "date": context.date.isoformat(),
         "model": trained.fingerprint,

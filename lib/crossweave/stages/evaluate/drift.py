@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from crossweave.config.evaluation import DriftSettings
 from crossweave.errors import TableError
 from crossweave.evaluation.drift import mean_shift, neighbour_overlap, stability_index
 from crossweave.evaluation.report_content import DriftRow
-from crossweave.stages.evaluate.judging import Judging
+from crossweave.stages.evaluate.judging import Judging, open_scored
 from crossweave.tables.schema import FEATURE_TABLES
 from crossweave.tables.served import Chain
 from crossweave.tables.vectors import from_arrow
@@ -128,8 +127,8 @@ class _Drift:
 
     def _vectors(self) -> list[DriftRow]:
         """Which share of an item's nearest items stayed: two trainings differ by a rotation that means nothing."""
-        folders = [self.judging.context.workspace / "models" / chain.model for chain in self.chains]
-        ids = [_item_ids(folder) for folder in folders]
+        scored = [open_scored(self.judging.workspace, chain) for chain in self.chains]
+        ids = [vectors.item_ids for vectors in scored]
         place_N = pc.index_in(ids[1], value_set=ids[0])  # of tonight's items among those of before
         common = np.flatnonzero(place_N.is_valid().to_numpy(zero_copy_only=False))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(common)[: self.settings.sample])
@@ -138,8 +137,7 @@ class _Drift:
         rows = place_N.take(pa.array(chosen)).to_numpy(zero_copy_only=False).astype(np.int64), chosen
         # Less the mean: what all items share would make all of them neighbours.
         sides = [
-            np.load(folder / "target.npy", mmap_mode="r")[some] - np.load(folder / "center.npy")
-            for folder, some in zip(folders, rows, strict=True)
+            vectors.array("target")[some] - vectors.array("center") for vectors, some in zip(scored, rows, strict=True)
         ]
         overlap = neighbour_overlap(sides[0], sides[1], NEIGHBOURS)
         return [
@@ -179,8 +177,3 @@ def _feature_tables(chain: Chain) -> Mapping[str, tuple[str, int]]:
         for table, version in chain.tensors.reads.items()
         if table.startswith(FEATURE_TABLES)
     }
-
-
-def _item_ids(folder: Path) -> pa.Array:
-    with pa.memory_map(str(folder / "item_ids.arrow")) as source:
-        return pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()

@@ -17,7 +17,6 @@ from crossweave.alignment.histories import Histories
 from crossweave.alignment.losses.click import Click
 from crossweave.alignment.losses.rating import Rating
 from crossweave.alignment.model import AlignmentModel
-from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UNKNOWN, UserBatch
 from crossweave.evaluation.pointwise import CalibrationCurve, calibration_curve, click_errors, rating_errors
 from crossweave.evaluation.report_content import CalibrationRow, PointwiseRow
@@ -25,7 +24,6 @@ from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest
 from crossweave.stages.evaluate.judging import Judging
 from crossweave.stages.evaluate.manifest import last_manifest
-from crossweave.tables.files import read_json
 from crossweave.tables.scored_users import UserTables, user_rows
 from crossweave.tables.served import Chain
 from crossweave.training.item_tower import gather_items
@@ -56,7 +54,7 @@ def judge_pairs(judging: Judging, chain: Chain) -> Pointwise:
     The sample is `evaluate.pointwise_users` of those judged, drawn by the seed. The score is the neural one: heads are
     trained on it, not on what is blended in.
     """
-    losses = read_json(judging.model_folder / "model.json")["spec"]["losses"]
+    losses = judging.model.spec.losses
     heads = [name for name in (RATING, CLICK) if name in losses]
     most = judging.settings.evaluate.pointwise_users
     manifest = last_manifest(judging.context)
@@ -117,7 +115,7 @@ class _Pairs:
 
     def __init__(self, judging: Judging, chain: Chain, manifest: Manifest, most: int) -> None:
         assert judging.data is not None
-        self.judging, self.model, self.items = judging, load_model(judging.model_folder), open_items(manifest)
+        self.judging, self.model, self.items = judging, judging.model.load(), open_items(manifest)
         self.rng = np.random.default_rng(judging.settings.seed)
         self.candidates_N = judging.data.candidates_N
         chosen = np.sort(self.rng.permutation(len(judging.users))[:most])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from crossweave.alignment.store import load_model
 from crossweave.evaluation.embedding_map import lay_out, neighbours_kept
 from crossweave.evaluation.report_content import EmbeddingMap, FoundPicture, MapPoint, Retrieval, RetrievalExample
 from crossweave.evaluation.retrieval import Found, cross_recalls, find_others
@@ -112,7 +111,7 @@ def plan_retrieval(judging: Judging, items: ItemTensors | None) -> RetrievalPlan
     sample_S = np.sort(random.choice(both, min(settings.evaluate.retrieval_items, len(both)), replace=False))
     if len(sample_S) < 2:
         return RetrievalPlan(Retrieval(absent="Fewer than two items have both a text and a picture."))
-    model, batch = load_model(judging.model_folder), gather_items(items, sample_S)
+    model, batch = judging.model.load(), gather_items(items, sample_S)
     with torch.inference_mode():
         tokens_SMD = model.tokens(batch.vectors, batch.present_SM).numpy()
     left_SD, right_SD = (tokens_SMD[:, list(items.vectors).index(name)] for name in (text, image))

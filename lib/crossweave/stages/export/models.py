@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from crossweave import __version__
+from crossweave.alignment.blend import FOLDER
 from crossweave.alignment.onnx import save_towers
-from crossweave.alignment.store import load_model
+from crossweave.alignment.store import WEIGHTS
 from crossweave.stages.export.source import Source
 from crossweave.tables.files import write_atomically
 
@@ -53,25 +54,24 @@ FILES = {
 
 def weights(source: Source, folder: Path) -> tuple[int, int]:
     """Write model.safetensors, spec.json, the blended models and the card."""
-    shutil.copyfile(source.model_folder / "model.safetensors", folder / "model.safetensors")
-    if (source.model_folder / "collaborative").is_dir():
-        shutil.copytree(source.model_folder / "collaborative", folder / "collaborative")
+    sealed = source.model.sealed
+    for name in sealed.files:
+        if name == WEIGHTS or name.startswith(f"{FOLDER}/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sealed.path(name), folder / name)
     return _with_card(source, folder)
 
 
 def graphs(source: Source, folder: Path) -> tuple[int, int]:
     """Write item_tower.onnx, user_tower.onnx, spec.json and the card."""
-    save_towers(load_model(source.model_folder), folder)
+    save_towers(source.model.load(), folder)
     return _with_card(source, folder)
 
 
 def _with_card(source: Source, folder: Path) -> tuple[int, int]:
-    facts = source.model_facts()
-    spec = facts["spec"]
-    assert isinstance(spec, dict)
+    facts, spec = source.model.facts, source.model.spec.as_json()
     write_atomically(folder / "spec.json", json.dumps(spec, indent=1))
-    blended = facts.get("collaborative") or {}
-    assert isinstance(blended, dict)
+    blended = facts[FOLDER]
     blend = "It is the neural side alone: " if blended else ""
     if blended:
         blend += "served scores add " + ", ".join(f"{weight:.4g} × {name}" for name, weight in blended.items()) + "."

@@ -12,8 +12,9 @@ import torch
 from pyspark.sql import DataFrame
 
 from crossweave.alignment.histories import Histories
-from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UNKNOWN, UserBatch
+from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import ScoredVectors
 from crossweave.errors import SettingsError
 from crossweave.scoring.users import read_users
 from crossweave.stages.export.source import ARROW_TYPES, Source
@@ -32,7 +33,7 @@ def index(source: Source, folder: Path) -> tuple[int, int]:
         import faiss
     except ImportError as error:
         raise SettingsError("export.format=faiss needs the package faiss-cpu", "pip install faiss-cpu") from error
-    rows_NE = np.column_stack([source.vectors("target"), source.vectors("bias")]).astype(np.float32)
+    rows_NE = np.column_stack([source.vectors.array("target"), source.vectors.array("bias")]).astype(np.float32)
     made = faiss.IndexFlatIP(rows_NE.shape[1])
     made.add(rows_NE)
     faiss.write_index(made, str(folder / "index.faiss"))
@@ -42,12 +43,12 @@ def index(source: Source, folder: Path) -> tuple[int, int]:
 
 def users(source: Source, folder: Path) -> tuple[int, int]:
     """Write user_id and vector (float32) of every user of the users and interactions tables."""
-    model_folder, kind = source.model_folder, ARROW_TYPES[source.types["user"]]
+    folders, kind = (source.model.folder, source.vectors.folder), ARROW_TYPES[source.types["user"]]
     attributes = len(source.manifest.attributes)
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = load_model(model_folder)
-        history_ND = torch.from_numpy(np.load(model_folder / "history.npy", mmap_mode="c"))
+        model, scored = TrainedModel.open(folders[0]).load(), ScoredVectors.open(folders[1])
+        history_ND = torch.from_numpy(scored.array("history"))
         for batch in batches:
             for start in range(0, batch.num_rows, USERS_AT_ONCE):
                 some = batch.slice(start, USERS_AT_ONCE)

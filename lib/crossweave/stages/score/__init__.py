@@ -12,12 +12,14 @@ import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UNKNOWN
+from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import SCORED, ScoredVectors, save_item_ids
+from crossweave.artifacts.sealed import draft_folder, open_sealed, put_in_place, seal
 from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.feeding.items import open_items
-from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.manifest import Manifest, required_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
@@ -67,17 +69,13 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     if last is not None and is_current(context):
         record.nothing_to_do(last.rows, reads, "this date's users are scored with this model")
         return
-    manifest = load_manifest(context.workspace / "tensors" / tensors.details["folder"])
-    if manifest is None or trained.details["tensors"] != manifest.fingerprint:
+    manifest = required_manifest(context.workspace / "tensors" / tensors.details["folder"], tensors.fingerprint)
+    if trained.details["tensors"] != manifest.fingerprint:
         raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
-    model_folder = context.workspace / "models" / trained.details["folder"]
+    model = TrainedModel.open(context.workspace / "models" / trained.details["folder"], trained.fingerprint)
     store = TableStore(context.workspace / "tables")
     rules = _rules(context, store, reads, as_trained=reads["catalog"] == tensors.reads["catalog"])
-    _write_item_vectors(context, store, manifest, model_folder, tensors.writes["item_index"])
-    if rules is not None:
-        rules.save(model_folder / RULES)
-    if settings.score.ann.index is not None:
-        write_index(model_folder, rules, settings.score)
+    vectors = _vectors(context, store, manifest, model, rules, fingerprint)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
     count, longest = users.agg(F.count("*"), F.max(F.size("history") + F.size("seen") + F.size("blocked"))).first() or (
         0,
@@ -92,9 +90,8 @@ def score_users(context: StageContext, record: StageRecord) -> None:
         same = unchanged_users(context.spark, store, last, basis, user_states(users))
     due = users if same is None else _spread(users.join(same, "user_id", "left_anti"))
     due_count = count if same is None else due.count()
-    task = Task(
-        fingerprint, model_folder, manifest.folder, context.date, settings.score, settings.seed, rules is not None
-    )
+    folders = (model.folder, vectors.folder, manifest.folder)
+    task = Task(fingerprint, *folders, context.date, settings.score, settings.seed, rules is not None)
     found = measured(task, users) if settings.score.ann.index is not None else {}
     scored = due.select(*USER_COLUMNS).mapInArrow(
         lambda batches: score_partition(task, batches), spark_schema("recommendations")
@@ -122,13 +119,14 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     }
     if rules is not None:
         index = store.read(context.spark, "item_index", reads["item_index"])
-        record.metrics |= count_rules(rules, np.load(model_folder / CANDIDATES)) | blocked_pairs(users)
-        record.metrics |= blame(users, lists, index, model_folder, settings.score.top_k)
+        record.metrics |= count_rules(rules, vectors.array(CANDIDATES)) | blocked_pairs(users)
+        record.metrics |= blame(users, lists, index, vectors.folder, settings.score.top_k)
     record.metrics |= found
     record.note = f"{written.rows:,} recommendations"
     details = {
         "protocol": tensors.details["protocol"],
         "model": trained.details["folder"],
+        "scored": vectors.folder.name,
         "held_out_known": leakage.found,
     }
     if settings.score.incremental:
@@ -154,7 +152,7 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     facts = {
         "code": CODE_VERSION,
         "model": trained.fingerprint,
-        "reads": reads,
+        "reads": TableStore(context.workspace / "tables").identities(reads),
         "settings": context.settings.score.model_dump(mode="json"),
         "seed": context.settings.seed,
         "date": context.date.isoformat(),
@@ -168,7 +166,7 @@ def _shared(context: StageContext, reads: dict[str, int], manifest: Manifest) ->
         "code": CODE_VERSION,
         "model": Receipts(context.workspace).required("train").fingerprint,
         "tensors": manifest.fingerprint,
-        "indices": [reads["item_index"], reads["user_index"]],
+        "indices": manifest.tables,
         "settings": context.settings.score.model_dump(mode="json"),
         "seed": context.settings.seed,
     }
@@ -221,34 +219,51 @@ def _user_attributes(settings: Settings) -> list[str]:
     return settings.inputs.users.attributes if settings.inputs.users.path else []
 
 
-def _write_item_vectors(
-    context: StageContext, store: TableStore, manifest: Manifest, folder: Path, index_version: int
-) -> None:
-    """Run the item tower once; the workers memory-map its result."""
-    items = open_items(manifest)
-    model = load_model(folder)
+def _vectors(
+    context: StageContext,
+    store: TableStore,
+    manifest: Manifest,
+    model: TrainedModel,
+    rules: ItemRules | None,
+    fingerprint: str,
+) -> ScoredVectors:
+    """Run the item tower once; the workers memory-map its result, the rules and, where there is one, the index."""
+    folder = SCORED.place(context.workspace, fingerprint)
+    if open_sealed(SCORED, folder, fingerprint) is None:
+        draft = draft_folder(folder)
+        try:
+            index = store.read(context.spark, "item_index", manifest.versions["item_index"])
+            ids = index.orderBy("item_index").select("item_id").toPandas()["item_id"]
+            save_item_ids(draft, pa.array(ids, pa.string()))
+            save_vectors(model, manifest, draft)
+            if rules is not None:
+                rules.save(draft / RULES)
+            if context.settings.score.ann.index is not None:
+                write_index(model, draft, rules, context.settings.score)
+            seal(SCORED, draft, fingerprint, {"model": model.folder.name})
+            put_in_place(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return ScoredVectors.open(folder, fingerprint)
+
+
+def save_vectors(trained: TrainedModel, manifest: Manifest, folder: Path) -> None:
+    """Write what the item tower says of every item of a tensor set; see `ScoredVectors`."""
+    items, model = open_items(manifest), trained.load()
     made = all_items(model, items)
     with torch.inference_mode():
         targets = model.targets(made)
-    _save(folder / "target.npy", targets.item_SE.numpy())
-    _save(folder / "center.npy", targets.item_SE.mean(dim=0).numpy())
-    _save(folder / "bias.npy", targets.bias_S.numpy())
+    arrays = {
+        "target": targets.item_SE,
+        "center": targets.item_SE.mean(dim=0),
+        "bias": targets.bias_S,
+        "history": made.history_SD,
+        CANDIDATES: torch.from_numpy(items.candidate_N),
+    }
     if targets.query_SD is not None:
-        _save(folder / "query.npy", targets.query_SD.numpy())
-    _save(folder / "history.npy", made.history_SD.numpy())
-    _save(folder / CANDIDATES, items.candidate_N)
-    index = store.read(context.spark, "item_index", index_version).orderBy("item_index").toPandas()
-    table = pa.table({"item_id": pa.array(index["item_id"], pa.string())})
-    temporary = folder / ".item_ids.arrow.new"
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    temporary.replace(folder / "item_ids.arrow")
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}")
-    np.save(temporary, array)  # appends .npy only where it is missing
-    temporary.replace(path)
+        arrays["query"] = targets.query_SD
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array.numpy())
 
 
 def _users(

@@ -12,9 +12,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.alignment import HEADS, USER_TOWERS, find
-from crossweave.alignment.blend import load_blend
+from crossweave.alignment.blend import FOLDER
 from crossweave.alignment.model import is_product
-from crossweave.alignment.store import load_model
+from crossweave.artifacts.model import TrainedModel
 from crossweave.config import ScoreSettings, Settings
 from crossweave.errors import SettingsError
 from crossweave.scoring.ann import build_index, load_faiss
@@ -32,17 +32,16 @@ def check_index(settings: Settings) -> None:
     _need_product(members, model.head, model.user_tower)
 
 
-def write_index(folder: Path, rules: ItemRules | None, settings: ScoreSettings) -> None:
-    """Build the index of a model's candidates beside the model.
+def write_index(model: TrainedModel, folder: Path, rules: ItemRules | None, settings: ScoreSettings) -> None:
+    """Build the index of a model's candidates beside its vectors, which lie in the folder.
 
     Raises SettingsError where its score is more than one product: a model may be of other settings than those now.
     """
-    spec = load_model(folder).spec
-    _need_product([member.name for member in load_blend(folder).members], spec.head, spec.user_tower)
+    _need_product(list(model.facts[FOLDER]), model.spec.head, model.spec.user_tower)
     item_NE, bias_N = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("target", "bias"))
     if rules is not None and rules.boost_N is not None:
         bias_N = bias_N + torch.from_numpy(rules.boost_N)
-    build_index(folder, item_NE, bias_N, np.load(folder / CANDIDATES), settings.ann)
+    build_index(folder, item_NE, bias_N, np.load(folder / f"{CANDIDATES}.npy"), settings.ann)
 
 
 def measured(task: Task, users: DataFrame) -> dict[str, float | int]:

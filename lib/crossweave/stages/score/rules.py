@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.scoring.caps import Cap
 from crossweave.scoring.rules import BLOCKS, ItemRules, freshness_boost, reasons_for_short_list
@@ -62,7 +63,7 @@ def count_rules(rules: ItemRules, candidate_N: np.ndarray) -> dict[str, float]:
 def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Path, top_k: int) -> dict[str, float]:
     """Return for each rule of how many users with fewer than `top_k` items it keeps one out that they could have had.
 
-    `users` are those of the stage, `lists` the table recommendations; rules and candidates are read from `folder`.
+    `users` are those of the stage, `lists` the table recommendations, `folder` has the scored vectors.
     """
     listed = lists.join(item_index, "item_id").groupBy("user_id").agg(F.collect_list("item_index").alias("listed"))
     short = users.select("user_id", "seen", "blocked", "segments").join(listed, "user_id", "left")
@@ -72,7 +73,8 @@ def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Pat
 
 
 def _blamed(folder: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    rules, candidate_N = ItemRules.load(folder / RULES), np.load(folder / CANDIDATES)
+    scored = ScoredVectors.open(folder)
+    rules, candidate_N = ItemRules.load(scored.sealed.path(RULES)), scored.array(CANDIDATES)
     for batch in batches:
         users: list[str] = []
         names: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,15 +13,16 @@ import pyarrow as pa
 import torch
 from pyspark import TaskContext
 
-from crossweave.alignment.blend import load_blend, together
+from crossweave.alignment.blend import together
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.sides import Targets, Users
-from crossweave.alignment.store import load_model
 from crossweave.alignment.user_parts import UserBatch
+from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import ScoreSettings
 from crossweave.feeding.items import open_items
-from crossweave.feeding.manifest import load_manifest
-from crossweave.scoring.ann import ApproximateKernel, recall
+from crossweave.feeding.manifest import required_manifest
+from crossweave.scoring.ann import INDEX, INDEXED, ApproximateKernel, recall
 from crossweave.scoring.caps import Rank, capped
 from crossweave.scoring.explore import Exploration, explore
 from crossweave.scoring.nearest import NONE, nearest_in_history
@@ -37,8 +37,8 @@ from crossweave.tables.vectors import lists_of
 from crossweave.training.item_tower import gather_items
 
 USER_COLUMNS = ("user_id", "history", "seen", "user_index", "attributes", "segments", "blocked")
-RULES, CANDIDATES = "rules.npz", "candidate.npy"
-"""Files of a model's folder that the stage writes for its tasks."""
+RULES, CANDIDATES = "rules.npz", "candidate"
+"""Of the scored vectors: the file of the rules, the array of the candidates."""
 REASON_USERS = 128  # users explained at a time: bounds the coalition vectors in memory
 
 
@@ -48,6 +48,7 @@ class Task:
 
     key: str  # of all that decides the result; a process keeps what it loaded for one key
     model: Path
+    scored: Path
     tensors: Path
     date: datetime.date
     settings: ScoreSettings
@@ -106,26 +107,23 @@ class _Scorer:
 
     def __init__(self, task: Task) -> None:
         self.settings = task.settings
-        self.model, self.blend = load_model(task.model), load_blend(task.model)
-        load = functools.partial(np.load, mmap_mode="c")  # copy-on-write: torch wants writable arrays
-        item_NE, bias_N = (torch.from_numpy(load(task.model / f"{name}.npy")) for name in ("target", "bias"))
-        query_ND = torch.from_numpy(load(task.model / "query.npy")) if self.model.target_aware else None
-        self.targets = Targets(item_NE, bias_N, query_ND)
-        self.center_E = torch.from_numpy(np.array(load(task.model / "center.npy")))
-        self.history_ND = torch.from_numpy(load(task.model / "history.npy"))
-        self.candidate_N = np.array(load(task.model / CANDIDATES))
-        self.rules = ItemRules.load(task.model / RULES) if task.with_rules else None
+        trained, scored = TrainedModel.open(task.model), ScoredVectors.open(task.scored)
+        self.model, self.blend = trained.load(), trained.blend()
+        load = lambda name: torch.from_numpy(scored.array(name))  # noqa: E731
+        item_NE, bias_N = load("target"), load("bias")
+        self.targets = Targets(item_NE, bias_N, load("query") if self.model.target_aware else None)
+        self.center_E, self.history_ND = load("center"), load("history")
+        self.candidate_N = np.array(scored.array(CANDIDATES))
+        self.rules = ItemRules.load(scored.sealed.path(RULES)) if task.with_rules else None
         self.caps = self.rules.caps if self.rules is not None else ()
         self.kernels: dict[tuple[int, bool], Kernel] = {}
         self.indices: dict[tuple[int, bool], ApproximateKernel] = {}
-        self.folder = task.model
+        self.scored = scored
         boost_N = self.rules.boost_N if self.rules is not None else None
         self.boost_N = torch.from_numpy(boost_N) if boost_N is not None else None
         self.bias_N = bias_N if self.boost_N is None else bias_N + self.boost_N
-        with pa.memory_map(str(task.model / "item_ids.arrow")) as source:
-            self.item_ids = pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
-        manifest = load_manifest(task.tensors)
-        assert manifest is not None
+        self.item_ids = scored.item_ids
+        manifest = required_manifest(task.tensors)
         self.items, self.attributes = open_items(manifest), len(manifest.attributes)
         self.steps = build_reranks(task.settings.rerank or {})
         self.facts = ItemFacts(item_NE, self.center_E, self.items.popularity_N)
@@ -236,7 +234,8 @@ class _Scorer:
         """Return the same behind the index of nearest neighbours."""
         if (segments, only_cold) not in self.indices:
             self.indices[segments, only_cold] = ApproximateKernel(
-                self.folder,
+                self.scored.sealed.path(INDEX),
+                self.scored.array(INDEXED),
                 self._kernel(segments, only_cold),
                 self.targets.item_SE,
                 self.bias_N,

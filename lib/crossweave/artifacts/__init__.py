@@ -1,0 +1,1 @@
+"""What stages make beside tables: models and scored vectors, complete or absent, never written to again."""
