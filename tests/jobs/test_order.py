@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pyspark.sql import SparkSession
 from support import REPOSITORY, Chain, Night, stage
 
 from crossweave.config import load_settings
@@ -68,7 +69,7 @@ def test_the_same_settings_written_backwards_give_the_same_lists_to_the_last_dig
 
 
 def test_a_code_in_the_sequences_is_one_of_its_own_attribute_however_the_attributes_are_written(
-    night: Night, tmp_path: Path, shop: Path
+    tmp_path: Path, shop: Path, spark: SparkSession
 ):
     chain = Chain(tmp_path / "ws", shop)
     three = [("ingest", ingest_catalog), ("embed", embed_items), ("tensors", build_tensors)]

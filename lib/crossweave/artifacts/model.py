@@ -25,8 +25,10 @@ class TrainedModel:
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str | None = None) -> Self:
-        """Open the model of a folder; raises ArtifactError where it is gone, damaged or another one."""
-        return cls(open_required(MODEL, folder, fingerprint))
+        """Open and verify the model of a folder; raises ArtifactError where it is gone, damaged or another one."""
+        sealed = open_required(MODEL, folder, fingerprint)
+        sealed.verify()
+        return cls(sealed)
 
     def load(self) -> AlignmentModel:
         """Return the model, ready for inference; raises ArtifactError where weights and spec disagree."""

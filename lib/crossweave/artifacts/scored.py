@@ -33,8 +33,10 @@ class ScoredVectors:
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str | None = None) -> Self:
-        """Open those of a folder; raises ArtifactError where they are gone, damaged or other ones."""
-        return cls(open_required(SCORED, folder, fingerprint))
+        """Open and verify those of a folder; raises ArtifactError where they are gone, damaged or other ones."""
+        sealed = open_required(SCORED, folder, fingerprint)
+        sealed.verify()
+        return cls(sealed)
 
     def array(self, name: str) -> np.ndarray:
         """Map one of the arrays into memory."""

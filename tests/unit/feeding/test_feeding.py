@@ -394,6 +394,21 @@ def test_a_second_opening_reads_the_arrays_and_not_the_dataset(copy: Manifest) -
     assert not host_cache(copy).folder.exists()
 
 
+def test_another_set_of_the_same_fingerprint_is_not_taken_for_this_one(copy: Manifest) -> None:
+    """Two shops with the same settings: their arrays lie side by side on one host."""
+    first = open_items(copy)
+    folder = copy.folder.with_name("other")
+    shutil.copytree(copy.folder / "items", folder / "items")
+    for path in sorted((folder / "items").glob("part-*.parquet")):
+        table = pq.read_table(path)
+        doubled = pa.array([row[:3] + b"\x40" for row in table.column("vector_text").to_pylist()], pa.binary())
+        pq.write_table(table.set_column(table.column_names.index("vector_text"), "vector_text", doubled), path)
+    other = dataclasses.replace(copy, folder=folder, item_files=describe_files(folder / "items"))
+    assert other.fingerprint == copy.fingerprint
+    assert open_items(other).vectors["text"].tolist() != first.vectors["text"].tolist()
+    assert open_items(copy).vectors["text"].tolist() == first.vectors["text"].tolist()
+
+
 def test_a_dataset_that_lacks_an_item_is_refused(copy: Manifest) -> None:
     more = dataclasses.replace(copy, items=ITEMS + 1)
     with pytest.raises(ReconciliationError, match="lack 1 of 8 items"):

@@ -122,7 +122,8 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
 def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Encoder]) -> str:
     prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
     budget = context.settings.embed.max_bad_fraction
-    return digest({"item_rows": ingest.writes["item_rows"], "encoders": prints, "budget": budget})
+    rows = TableStore(context.workspace / "tables").identities({"item_rows": ingest.writes["item_rows"]})
+    return digest({"reads": rows, "encoders": prints, "budget": budget})
 
 
 def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
