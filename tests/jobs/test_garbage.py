@@ -152,17 +152,23 @@ def test_the_feature_table_of_an_encoder_no_longer_used_goes_when_no_recent_run_
 
 
 def test_a_model_that_is_not_served_and_old_goes(nights: Shop):
-    models = nights.chain.workspace / "models"
+    models, scored = nights.chain.workspace / "models", nights.chain.workspace / "scored"
     for name in ("served", "old", "young"):
         (models / name / "checkpoints").mkdir(parents=True)
         (models / name / "checkpoints" / "epoch-00001.safetensors").write_bytes(b"x")
+        (scored / name).mkdir(parents=True)
+        (scored / name / "target.npy").write_bytes(b"x")
     from crossweave.tables.receipts import Receipt, Receipts
 
     Receipts(nights.chain.workspace).publish(Receipt("train", "f", "r", {}, {}, 1, {"folder": "served"}))
+    Receipts(nights.chain.workspace).publish(Receipt("score", "f", "r", {}, {}, 1, {"scored": "served"}))
     nights.age(days=30)
     os.utime(models / "young" / "checkpoints" / "epoch-00001.safetensors")
-    assert nights.collect()["gc.models"] == 1
-    assert sorted(p.name for p in models.iterdir()) == ["served", "young"]
+    os.utime(scored / "young" / "target.npy")
+    collected = nights.collect()
+    assert (collected["gc.models"], collected["gc.scored"]) == (1, 1)
+    for folder in (models, scored):
+        assert sorted(p.name for p in folder.iterdir()) == ["served", "young"]
 
 
 def test_what_is_served_stays_though_the_stages_have_moved_on(nights: Shop):

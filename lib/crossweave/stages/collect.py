@@ -75,7 +75,7 @@ def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, 
     chains = [[made.get("train"), made.get("score")]]
     served = load_served(context.workspace)
     if served is not None:
-        chains += [[chain.train, chain.score] for chain in (served.chain, served.before) if chain is not None]
+        chains.append([served.chain.train, served.chain.score])
         named += [versions for receipt in served.chain for versions in (receipt.reads, receipt.writes)]
     for versions in named:
         for name, version in versions.items():
