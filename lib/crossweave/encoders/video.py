@@ -26,6 +26,7 @@ class _VideoEncoder(Encoder):
 
     isolated = True
     window = 16
+    decoder_version = 1  # frames are turned as the video says; the sound is read as that of a sound file
 
     @property
     @abc.abstractmethod
