@@ -163,6 +163,9 @@ class Encoder(abc.ABC):
         self._load(device)
         self._loaded = True
 
+    def warm_up(self) -> None:
+        """Import and read what `prepare` needs: in a decoder process, memory is limited from then on."""
+
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Decode or tokenise on the CPU; a bad value becomes a failure and leaves its neighbours alone.
 

@@ -80,7 +80,8 @@ def read_frames(data: Any, count: int, max_pixels: int, max_seconds: float, max_
         frames = frames or _by_reading(container, stream, count, max_decoded)
         if not frames:
             raise MediaError("truncated", "No frame of the video can be decoded.")
-        return [upright(frame.to_image(), turn_of_frame(_display_matrix(frame))) for frame in frames]
+        # One thread: each more takes memory for its stack, and a worker has its share of the cores.
+        return [upright(frame.to_image(threads=1), turn_of_frame(_display_matrix(frame))) for frame in frames]
 
 
 def read_sound(data: Any, sample_rate: int, max_seconds: float, refuse_seconds: float) -> npt.NDArray[np.float32]:
@@ -159,6 +160,8 @@ def _opened(data: Any, formats: dict[str, _Format], what: str, max_seconds: floa
             yield container, believed
     except (MediaError, MemoryError):  # FFmpeg's own want of memory is a MemoryError too
         raise
+    except av.error.BlockingIOError as error:  # no thread could be started
+        raise MemoryError from error
     except (EOFError, av.error.EOFError) as error:
         raise MediaError("truncated", f"The {what} ends early, after {len(data)} bytes.") from error
     except (av.error.FFmpegError, ValueError, OSError) as error:

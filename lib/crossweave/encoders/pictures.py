@@ -38,6 +38,10 @@ class ImageEncoder(Encoder):
         """Pixels below which no side is needed, so that a JPEG may be decoded smaller; None: all of it is needed."""
         return None
 
+    def warm_up(self) -> None:
+        """Read what the model's files say of its pictures."""
+        _ = self.decode_side
+
     @final
     def _prepare_one(self, value: Any) -> Any:
         return self._prepare_picture(decode_image(value, self.settings.max_pixels, self.decode_side))

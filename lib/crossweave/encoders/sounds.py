@@ -44,6 +44,10 @@ class AudioEncoder(Encoder):
     def min_samples(self) -> int:
         """Samples at `sample_rate` below which a sound cannot be encoded."""
 
+    def warm_up(self) -> None:
+        """Read what the model's files say of its sounds."""
+        _ = self.sample_rate, self.min_samples
+
     @final
     def _prepare_one(self, value: Any) -> Any:
         settings = self.settings

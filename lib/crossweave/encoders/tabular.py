@@ -98,7 +98,7 @@ class TabularEncoder(Encoder):
                 row = self._read(value)
             except BadValueError:
                 continue
-            met.update(row)
+            met.update(row.keys())
             cells, errors = self._judge(row)
             for name in errors:
                 refused[name].append(row[name])

@@ -33,6 +33,10 @@ class _VideoEncoder(Encoder):
     def inner(self) -> Encoder:
         """The wrapped encoder."""
 
+    def warm_up(self) -> None:
+        """Make the wrapped encoder: importing it can take more memory than decoding does."""
+        self.inner.warm_up()
+
     def _weights_hash(self) -> str:
         return self.inner.fingerprint
 
