@@ -119,7 +119,7 @@ class TabularEncoder(Encoder):
             if cells:
                 share = f"none of the {met[name]}" if len(cells) == met[name] else f"not every one of the {met[name]}"
                 expected = _EXPECTED[self.settings.columns[name].kind]
-                one = f"{_described(cells[0])} {json.dumps(cells[0], ensure_ascii=False):.60}"
+                one = f"the {_described(cells[0])} {json.dumps(cells[0], ensure_ascii=False):.60}"
                 parts.append(f"{share} values of {name} is {expected}: one is {one}")
                 hints.append(_HINTS[self.settings.columns[name].kind].format(name=name))
         return SettingsError(f"encoder.columns: {'; '.join(parts)}", hint=" ".join(hints))
@@ -212,7 +212,7 @@ class TabularEncoder(Encoder):
 
 
 def _described(cell: Any) -> str:
-    return {str: "the text", bool: "the boolean", list: "the list", dict: "the object"}.get(type(cell), "the number")
+    return {str: "text", bool: "boolean", list: "list", dict: "object"}.get(type(cell), "number")
 
 
 def _log(number: Any) -> Any:
@@ -230,7 +230,9 @@ def _cell(name: str, cell: Any, column: NumberColumn | CategoryColumn) -> Any:
     if isinstance(number, bool):
         return float(number)
     if not isinstance(number, (int, float)):
-        raise BadValueError("wrong_type", f"The column {name!r} holds {_described(cell)} where a number was expected.")
+        raise BadValueError(
+            "wrong_type", f"The column {name!r} holds a value of type {_described(cell)} where a number was expected."
+        )
     if not math.isfinite(number):
         raise BadValueError("non_finite", f"The column {name!r} holds NaN or infinity.")
     return float(number)
