@@ -24,7 +24,7 @@ _FEWEST = 1e-9  # deviation below which a column is constant
 
 _EXPECTED = {"number": "a number", "date": "a date in ISO format", "category": "a single value"}
 _HINTS = {
-    "number": "Make numbers of {name} in inputs.items.derived, such as try_cast(regexp_replace({name}, '[^0-9.]', '') "
+    "number": "Make numbers of {name} in inputs.items.derived, such as try_cast(regexp_replace({name}, '[^0-9.-]', '') "
     "as double), and name that column; or take it as: category.",
     "date": "Make dates of {name} in inputs.items.derived, such as try_cast({name} as date), and name that column.",
     "category": "Take one value of {name} in inputs.items.derived, such as {name}[0], or make it a modality of tags.",
