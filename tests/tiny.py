@@ -178,3 +178,27 @@ def video(
             container.mux(sounds.encode(frame))
             container.mux(sounds.encode(None))
     return stream.getvalue()
+
+
+def sound_container(form: str, codec: str, wave: np.ndarray | None = None) -> bytes:
+    """A second of 440 Hz, or a wave [channels, samples] of 16 kHz, in a container that FFmpeg writes."""
+    rate = {"libopus": 48_000, "wmav2": 44_100}.get(codec, 16_000)
+    planes = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)[None] if wave is None else wave
+    layout = "mono" if len(planes) == 1 else "stereo"
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=form) as container:
+        track = container.add_stream(codec, rate=rate, layout=layout)
+        track.bit_rate = 64_000
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes, np.float32), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        track.codec_context.open()
+        fit = av.AudioResampler(
+            format=track.codec_context.format,
+            layout=layout,
+            rate=rate,
+            frame_size=track.codec_context.frame_size or None,
+        )
+        for piece in (*fit.resample(frame), *fit.resample(None)):
+            container.mux(track.encode(piece))
+        container.mux(track.encode(None))
+    return stream.getvalue()

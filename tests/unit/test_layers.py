@@ -18,7 +18,7 @@ MIDDLE = {
     "config": set(),
     "demo": set(),
     "encoders": set(),
-    "evaluation": set(),
+    "evaluation": {"encoders"},
     "feeding": {"tables"},
     "runtime": {"config"},
     "scoring": {"alignment"},

@@ -69,6 +69,8 @@ class Encoder(abc.ABC):
     Settings: ClassVar[type[EncoderSettings]]
     code_version: ClassVar[int] = 1
     """Raised by whoever changes this encoder's code such that vectors change."""
+    decoder_version: ClassVar[int] = 0
+    """Raised by whoever changes a decoder that encoders share such that vectors change, or that it reads more."""
     neutral_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings that leave the vectors as they are (paths, limits, batch sizes): kept out of the fingerprint."""
     isolated: ClassVar[bool] = False
@@ -131,6 +133,7 @@ class Encoder(abc.ABC):
             "name": self.name,
             "kind": self.kind,
             "code_version": self.code_version,
+            **({"decoder_version": self.decoder_version} if self.decoder_version else {}),
             "settings": self.settings.model_dump(mode="json", exclude=set(self.neutral_settings)),
             "weights": self._weights_hash(),
         }
@@ -159,6 +162,9 @@ class Encoder(abc.ABC):
         """Load the weights onto `device` (a torch device name). Raises SettingsError where files do not fit."""
         self._load(device)
         self._loaded = True
+
+    def warm_up(self) -> None:
+        """Import and read what `prepare` needs: in a decoder process, memory is limited from then on."""
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Decode or tokenise on the CPU; a bad value becomes a failure and leaves its neighbours alone.

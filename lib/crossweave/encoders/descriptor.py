@@ -38,7 +38,7 @@ class DescriptorEncoder(ImageEncoder):
     144 colour moments (mean, deviation, cube-rooted skew of R, G, B on a 4 × 4 grid; Stricker & Orengo 1995);
     288 square-rooted HSV bins (8 × 3 × 3 on a 2 × 2 grid; the root makes the dot product a Hellinger kernel);
     288 gradient orientations (8 on a 6 × 6 grid, clipped at 0.2 as in Dalal & Triggs 2005); 64 lowest
-    coefficients of the luminance's cosine transform. Failures: those of `media.decode_image`.
+    coefficients of the luminance's cosine transform. Failures: those of `stills.decode_image`.
     """
 
     name = "descriptor"

@@ -56,6 +56,7 @@ class HashingEncoder(Encoder):
     """
 
     name = "hashing"
+    code_version = 2
     Settings: ClassVar[type[EncoderSettings]] = HashingSettings
     neutral_settings = frozenset({"max_chars"})
     settings: HashingSettings
@@ -91,9 +92,13 @@ class HashingEncoder(Encoder):
 
 
 def _normal(text: str) -> str:
-    """Case and compatibility forms folded (NFKC, casefold): "ＡＢＣ", "Abc" and "abc" are one."""
+    """Case and compatibility forms folded (NFKC, casefold): "ＡＢＣ", "Abc" and "abc" are one.
+
+    A byte order mark that a file's first cell kept is no letter.
+    """
     if text.isascii():
         return text.lower()
+    text = text.lstrip("\ufeff")
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -220,7 +220,8 @@ def _decode_on_demand(stream: socket.socket) -> None:
         encoder: Encoder = pickle.loads(sent)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)  # its thread pool does not survive a fork
-        encoder.prepare([])  # imports and opens what preparing needs, before the memory is limited
+        encoder.warm_up()
+        encoder.prepare([])  # what is read for all values, before the memory is limited
         broken = None
     except Exception as error:
         broken = error

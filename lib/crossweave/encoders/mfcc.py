@@ -31,7 +31,7 @@ class MfccSettings(MelSettings):
 
 
 class MfccEncoder(MelEncoder):
-    """WAV, FLAC, OGG or MP3 bytes become a vector [4 · coefficients]: over time, each coefficient's mean and
+    """A sound's bytes become a vector [4 · coefficients]: over time, each coefficient's mean and
     deviation, then its slope's mean and deviation.
 
     Davis & Mermelstein 1980, computed as torchaudio's MFCC does by default (periodic Hann window, reflected edges,

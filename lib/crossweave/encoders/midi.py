@@ -5,26 +5,20 @@ All blocks are shares or scaled to about one. Times are in quarter notes (beats)
 
 from __future__ import annotations
 
-import io
 import itertools
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import mido  # type: ignore[import-untyped]
 import numpy as np
 from pydantic import Field
 
-from crossweave.encoders.base import BadValueError, Encoder, EncoderSettings, FloatArray
-from crossweave.encoders.media import require_bytes
+from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
+from crossweave.encoders.midi_files import Score, read_score
 
-_DRUMS = 9  # General MIDI's channel 10, counted from 0
 _FAMILIES = 16  # of 8 General MIDI programs each
 _INTERVALS = 13  # 0 to 11 semitones, and an octave or more
 _LENGTHS = (0.0, 0.1875, 0.375, 0.75, 1.5, 3.0, float("inf"))  # beats: sixteenth, eighth, quarter, half, whole, longer
 _METERS = ((4, 4), (3, 4), (2, 4), (6, 8))
 _TEMPO = 500_000  # microseconds a beat, where the file says nothing (120 a minute)
-_LONGEST_TICKS = 1 << 28
 
 
 class MidiSettings(EncoderSettings):
@@ -34,16 +28,6 @@ class MidiSettings(EncoderSettings):
     max_events: int = Field(500_000, ge=1, description="Events of all tracks; more are refused.")
 
 
-@dataclass
-class Score:
-    """A file's notes as (pitch, start, length in ticks, velocity, program or −1 for drums), and its clock."""
-
-    ticks_a_beat: int
-    notes: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    tempi: list[tuple[int, int]] = field(default_factory=list)
-    meters: list[tuple[int, int]] = field(default_factory=list)
-
-
 class MidiEncoder(Encoder):
     """The bytes of a Standard MIDI File become a vector [73].
 
@@ -51,10 +35,11 @@ class MidiEncoder(Encoder):
     (6), velocity mean and deviation (2), notes a beat and a second, polyphony (3), instrument families and drums by
     duration (17), tempo mean, least, greatest, and changes (4), meters (5: 4/4, 3/4, 2/4, 6/8, other), duration,
     channels-with-notes share and note count on log scales (3), and pitch-class entropy, repetition of pitches, drums
-    only, and rests (4). Failures: empty, wrong_format, truncated, undecodable, too_long, no_notes.
+    only, and rests (4). Failures: those of `midi_files.read_score`.
     """
 
     name = "midi"
+    code_version = 2
     Settings: ClassVar[type[EncoderSettings]] = MidiSettings
     neutral_settings = frozenset({"max_bytes", "max_events"})
     isolated = True
@@ -68,55 +53,6 @@ class MidiEncoder(Encoder):
 
     def _encode(self, examples: list[FloatArray]) -> FloatArray:
         return np.stack(examples)
-
-
-def read_score(data: Any, max_bytes: int, max_events: int) -> Score:
-    """The notes of a Standard MIDI File; one never ended lasts to the end of its track. Raises BadValueError."""
-    data = require_bytes(data, "MIDI file")
-    if not data.startswith(b"MThd"):
-        raise BadValueError("wrong_format", "The bytes are not a Standard MIDI File.")
-    if len(data) > max_bytes:
-        raise BadValueError("too_long", f"The file has {len(data)} bytes; at most {max_bytes} were expected.")
-    try:
-        parsed = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except EOFError as error:
-        raise BadValueError("truncated", f"The file ends early, after {len(data)} bytes.") from error
-    except Exception as error:  # mido raises whatever the bytes lead it to
-        raise BadValueError("undecodable", f"The bytes cannot be read as MIDI ({type(error).__name__}).") from error
-    if sum(map(len, parsed.tracks)) > max_events:
-        raise BadValueError("too_long", f"The file has more than {max_events} events.")
-    if not 1 <= parsed.ticks_per_beat < 1 << 15:
-        raise BadValueError("undecodable", "The file counts time in film frames or not at all; beats were expected.")
-    score = Score(parsed.ticks_per_beat)
-    for track in parsed.tracks:
-        _read_track(track, score)
-    if not score.notes:
-        raise BadValueError("no_notes", "The file holds no note.")
-    return score
-
-
-def _read_track(track: Any, score: Score) -> None:
-    now = 0
-    programs = [0] * 16
-    open_notes: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
-    for message in track:
-        now += int(message.time)
-        if now > _LONGEST_TICKS:
-            raise BadValueError("undecodable", "The file's clock runs beyond anything that could be music.")
-        if message.type == "set_tempo":
-            score.tempi.append((now, message.tempo))
-        elif message.type == "time_signature":
-            score.meters.append((message.numerator, message.denominator))
-        elif message.type == "program_change":
-            programs[message.channel] = message.program
-        elif message.type == "note_on" and message.velocity:
-            program = -1 if message.channel == _DRUMS else programs[message.channel]
-            open_notes[message.channel, message.note].append((now, message.velocity, program))
-        elif message.type in ("note_on", "note_off") and open_notes[message.channel, message.note]:
-            start, velocity, program = open_notes[message.channel, message.note].pop(0)
-            score.notes.append((message.note, start, now - start, velocity, program))
-    for (_, pitch), hanging in open_notes.items():
-        score.notes += [(pitch, start, now - start, velocity, program) for start, velocity, program in hanging]
 
 
 def describe(score: Score) -> FloatArray:

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import Field
 
 from crossweave.encoders.base import Encoder, EncoderSettings
-from crossweave.encoders.media import decode_image
+from crossweave.encoders.stills import decode_image
 
 
 class ImageSettings(EncoderSettings):
@@ -23,12 +23,13 @@ class ImageSettings(EncoderSettings):
 class ImageEncoder(Encoder):
     """JPEG, PNG or WEBP bytes in; a subclass gives `_prepare_picture`, `_dim` and `_encode`.
 
-    Failures: those of `media.decode_image`.
+    Failures: those of `stills.decode_image`.
     """
 
     Settings: ClassVar[type[EncoderSettings]] = ImageSettings
     isolated = True
     window = 64
+    decoder_version = 1  # pictures are turned as EXIF says
     neutral_settings: ClassVar[frozenset[str]] = frozenset({"max_pixels"})
     settings: ImageSettings
 
@@ -36,6 +37,10 @@ class ImageEncoder(Encoder):
     def decode_side(self) -> int | None:
         """Pixels below which no side is needed, so that a JPEG may be decoded smaller; None: all of it is needed."""
         return None
+
+    def warm_up(self) -> None:
+        """Read what the model's files say of its pictures."""
+        _ = self.decode_side
 
     @final
     def _prepare_one(self, value: Any) -> Any:

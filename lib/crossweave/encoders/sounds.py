@@ -22,7 +22,7 @@ class AudioSettings(EncoderSettings):
 
 
 class AudioEncoder(Encoder):
-    """WAV, FLAC, OGG or MP3 bytes in; a subclass gives `sample_rate`, `min_samples`, `_dim` and `_encode`.
+    """A sound's bytes in; a subclass gives `sample_rate`, `min_samples`, `_dim` and `_encode`.
 
     Failures: those of `media.decode_audio`, and too_short (less than `min_samples`).
     """
@@ -30,6 +30,7 @@ class AudioEncoder(Encoder):
     Settings: ClassVar[type[EncoderSettings]] = AudioSettings
     isolated = True
     window = 64
+    decoder_version = 1  # more formats; channels that cancel each other are not averaged
     neutral_settings: ClassVar[frozenset[str]] = frozenset({"refuse_seconds"})
     settings: AudioSettings
 
@@ -42,6 +43,10 @@ class AudioEncoder(Encoder):
     @abc.abstractmethod
     def min_samples(self) -> int:
         """Samples at `sample_rate` below which a sound cannot be encoded."""
+
+    def warm_up(self) -> None:
+        """Read what the model's files say of its sounds."""
+        _ = self.sample_rate, self.min_samples
 
     @final
     def _prepare_one(self, value: Any) -> Any:

@@ -31,7 +31,7 @@ class SpectrogramSettings(MelSettings):
 
 
 class SpectrogramEncoder(MelEncoder):
-    """WAV, FLAC, OGG or MP3 bytes become a vector [5 · mel_bands + 4 · 5] of log-mel statistics.
+    """A sound's bytes become a vector [5 · mel_bands + 4 · 5] of log-mel statistics.
 
     Of each band over time, in units of 20 dB: mean (less the clip's mean level, which is kept once), deviation, 10 %
     and 90 % quantiles around the mean, and the slope's deviation; then for each quarter of the bands the shares of

@@ -22,6 +22,14 @@ from crossweave.errors import SettingsError
 _SECONDS_A_YEAR = 365.2425 * 86400
 _FEWEST = 1e-9  # deviation below which a column is constant
 
+_EXPECTED = {"number": "a number", "date": "a date in ISO format", "category": "a single value"}
+_HINTS = {
+    "number": "Make numbers of {name} in inputs.items.derived, such as try_cast(regexp_replace({name}, '[^0-9.-]', '') "
+    "as double), and name that column; or take it as: category.",
+    "date": "Make dates of {name} in inputs.items.derived, such as try_cast({name} as date), and name that column.",
+    "category": "Take one value of {name} in inputs.items.derived, such as {name}[0], or make it a modality of tags.",
+}
+
 
 class _Column(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,20 +98,38 @@ class TabularEncoder(Encoder):
 
     def _fit(self, values: Iterable[Any]) -> Mapping[str, Any]:
         seen: dict[str, list[Any]] = {name: [] for name in self.settings.columns}
+        refused: dict[str, list[Any]] = {name: [] for name in self.settings.columns}
+        met: Counter[str] = Counter()
         for value in values:
             try:
-                row = self._prepare_one(value)
+                row = self._read(value)
             except BadValueError:
                 continue
-            for name, cell in row.items():
+            met.update(row.keys())
+            cells, errors = self._judge(row)
+            for name in errors:
+                refused[name].append(row[name])
+            for name, cell in cells.items() if not errors else ():  # an item with a bad cell gets no vector
                 seen[name].append(cell)
-        absent = [name for name, cells in seen.items() if not cells]
-        if absent:
-            raise SettingsError(
-                f"encoder.columns: no value of {', '.join(absent)} was found in the catalog",
-                hint="Name columns that the modality reads (modalities.NAME.columns), with at least one value.",
-            )
+        if not all(seen.values()):
+            raise self._unusable(met, refused)
         return {name: self._learn(name, cells) for name, cells in seen.items()}
+
+    def _unusable(self, met: Counter[str], refused: Mapping[str, list[Any]]) -> SettingsError:
+        """Why there is nothing to learn from; columns that are only beside the bad ones are not blamed."""
+        absent = [name for name in self.settings.columns if not met[name]]
+        parts = [f"no value of {', '.join(absent)} was found in the catalog"] if absent else []
+        hints = ["Name columns that the modality reads (modalities.NAME.columns), with at least one value."][
+            : len(parts)
+        ]
+        for name, cells in refused.items():
+            if cells:
+                share = f"none of the {met[name]}" if len(cells) == met[name] else f"not every one of the {met[name]}"
+                expected = _EXPECTED[self.settings.columns[name].kind]
+                one = f"the {_described(cells[0])} {json.dumps(cells[0], ensure_ascii=False):.60}"
+                parts.append(f"{share} values of {name} is {expected}: one is {one}")
+                hints.append(_HINTS[self.settings.columns[name].kind].format(name=name))
+        return SettingsError(f"encoder.columns: {'; '.join(parts)}", hint=" ".join(hints))
 
     def _learn(self, name: str, cells: list[Any]) -> dict[str, Any]:
         column = self.settings.columns[name]
@@ -122,6 +148,24 @@ class TabularEncoder(Encoder):
 
     def _prepare_one(self, value: Any) -> dict[str, Any]:
         """The columns that the settings name and the object has: numbers as floats, categories as texts."""
+        cells, errors = self._judge(self._read(value))
+        for error in errors.values():
+            raise error
+        return cells
+
+    def _judge(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, BadValueError]]:
+        """The cells that can be used, and why others cannot."""
+        cells: dict[str, Any] = {}
+        errors: dict[str, BadValueError] = {}
+        for name, cell in row.items():
+            try:
+                cells[name] = _cell(name, cell, self.settings.columns[name])
+            except BadValueError as error:
+                errors[name] = error
+        return cells, errors
+
+    def _read(self, value: Any) -> dict[str, Any]:
+        """The object's columns that the settings name and that are not null."""
         if not isinstance(value, str):
             raise BadValueError("wrong_type", f"A {type(value).__name__} came where a JSON object was expected.")
         if len(value) > self.settings.max_chars:
@@ -132,8 +176,7 @@ class TabularEncoder(Encoder):
             raise BadValueError("undecodable", "The attributes are not JSON.") from error
         if not isinstance(row, dict):
             raise BadValueError("wrong_type", f"A {type(row).__name__} came where a JSON object was expected.")
-        known = {name: row[name] for name in self.settings.columns if row.get(name) is not None}
-        return {name: _cell(name, cell, self.settings.columns[name]) for name, cell in known.items()}
+        return {name: row[name] for name in self.settings.columns if row.get(name) is not None}
 
     def _encode(self, examples: list[dict[str, Any]]) -> FloatArray:
         blocks = []
@@ -175,6 +218,10 @@ class TabularEncoder(Encoder):
         return (digest >> 1) % column.size, 1.0 if digest & 1 else -1.0
 
 
+def _described(cell: Any) -> str:
+    return {str: "text", bool: "boolean", list: "list", dict: "object"}.get(type(cell), "number")
+
+
 def _log(number: Any) -> Any:
     return np.sign(number) * np.log1p(np.abs(number))
 
@@ -190,7 +237,9 @@ def _cell(name: str, cell: Any, column: NumberColumn | CategoryColumn) -> Any:
     if isinstance(number, bool):
         return float(number)
     if not isinstance(number, (int, float)):
-        raise BadValueError("wrong_type", f"The column {name!r} holds a text where a number was expected.")
+        raise BadValueError(
+            "wrong_type", f"The column {name!r} holds a value of type {_described(cell)} where a number was expected."
+        )
     if not math.isfinite(number):
         raise BadValueError("non_finite", f"The column {name!r} holds NaN or infinity.")
     return float(number)
@@ -201,7 +250,9 @@ def _years(name: str, cell: Any) -> float:
     try:
         moment = datetime.datetime.fromisoformat(cell)
     except (TypeError, ValueError) as error:
-        raise BadValueError("wrong_type", f"The column {name!r} holds no date in ISO format.") from error
+        raise BadValueError(
+            "wrong_type", f"The column {name!r} holds {_described(cell)} that is no date in ISO format."
+        ) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds() / _SECONDS_A_YEAR

@@ -83,7 +83,7 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes become the features [D] of a torchvision model.
 
     The shorter side is resized to `resize` (bilinear, antialiased) and the centre `crop` is taken, as ImageNet
-    models are evaluated. Failures: those of `media.decode_image`. Raises SettingsError where model, layer and
+    models are evaluated. Failures: those of `stills.decode_image`. Raises SettingsError where model, layer and
     weights do not fit each other.
     """
 

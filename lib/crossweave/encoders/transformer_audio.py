@@ -40,7 +40,7 @@ class AudioTransformerSettings(NeuralSettings, AudioSettings):
 
 
 class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
-    """WAV, FLAC, OGG or MP3 bytes become a vector [D]: the mean over frames of Wav2Vec2 or HuBERT, or AST's pooled
+    """A sound's bytes become a vector [D]: the mean over frames of Wav2Vec2 or HuBERT, or AST's pooled
     output.
 
     A call holds clips of one length only: padding would change the vectors of models whose first layer normalises

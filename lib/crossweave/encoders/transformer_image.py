@@ -72,7 +72,7 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes become the pooled output [D] of a vision transformer, or of the vision side of CLIP and
     SigLIP; the text side is not loaded.
 
-    Resizing, cropping and normalising follow preprocessor_config.json. Failures: those of `media.decode_image`. Raises
+    Resizing, cropping and normalising follow preprocessor_config.json. Failures: those of `stills.decode_image`. Raises
     SettingsError where the directory is missing, incomplete or of a kind that is not supported.
     """
 

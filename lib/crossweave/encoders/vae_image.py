@@ -32,7 +32,7 @@ class VaeSettings(NeuralSettings, ImageSettings):
 class VaeEncoder(NeuralEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes, squeezed to the model's square, become the mean [Z] of their latents.
 
-    Failures: those of `media.decode_image`. Raises SettingsError where the directory's files do not fit each other.
+    Failures: those of `stills.decode_image`. Raises SettingsError where the directory's files do not fit each other.
     """
 
     name = "vae"

@@ -42,6 +42,7 @@ class VectorFileEncoder(Encoder):
     """
 
     name = "file"
+    code_version = 2
     Settings: ClassVar[type[EncoderSettings]] = VectorFileSettings
     neutral_settings = frozenset({"path", "ids"})
     settings: VectorFileSettings
@@ -144,11 +145,11 @@ def _read_ids(path: Path, id_column: str | int, row_column: str | int | None) ->
         if path.suffix == ".npy":
             return [(str(name), row) for row, name in enumerate(np.load(path, allow_pickle=False).tolist())]
         if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
             if isinstance(content, dict):
                 return [(str(name), int(row)) for name, row in content.items()]
             return [(str(name), row) for row, name in enumerate(content)]
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             if path.suffix == ".txt":
                 return [(line.rstrip("\r\n"), row) for row, line in enumerate(stream)]
             head = stream.readline()

@@ -26,11 +26,16 @@ class _VideoEncoder(Encoder):
 
     isolated = True
     window = 16
+    decoder_version = 1  # frames are turned as the video says; the sound is read as that of a sound file
 
     @property
     @abc.abstractmethod
     def inner(self) -> Encoder:
         """The wrapped encoder."""
+
+    def warm_up(self) -> None:
+        """Make the wrapped encoder: importing it can take more memory than decoding does."""
+        self.inner.warm_up()
 
     def _weights_hash(self) -> str:
         return self.inner.fingerprint

@@ -37,7 +37,7 @@ def hash_files(files: Iterable[tuple[str, Path]]) -> str:
 def read_json(path: Path, what: str) -> Any:
     """A JSON file's content. Raises SettingsError where it is missing or is not JSON."""
     try:
-        return json.loads(require_file(path, what).read_text(encoding="utf-8"))
+        return json.loads(require_file(path, what).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise SettingsError(f"{what}: {str(path)!r} is not JSON ({error})") from error
 

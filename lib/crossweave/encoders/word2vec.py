@@ -45,6 +45,7 @@ class Word2vecEncoder(Encoder):
     """
 
     name = "word2vec"
+    code_version = 2
     Settings: ClassVar[type[EncoderSettings]] = Word2vecSettings
     neutral_settings = frozenset({"path", "max_chars"})
     learns = True

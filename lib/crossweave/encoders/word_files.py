@@ -5,6 +5,7 @@ Letters in names: V words, D the vectors' length.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _line(stream: IO[bytes], path: Path) -> bytes:
-    line = stream.readline(_LONGEST_WORD + 32 * _LARGEST_DIM)
+    line = stream.readline(_LONGEST_WORD + 32 * _LARGEST_DIM).removeprefix(codecs.BOM_UTF8)
     if len(line.split()) < 2:
         raise SettingsError(f"{_WHAT}: {str(path)!r} does not begin as a file of word vectors does")
     return line

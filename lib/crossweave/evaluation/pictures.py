@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from typing import Literal
 
-from PIL import Image, ImageOps
+from crossweave.encoders.stills import decode_image
 
 MAX_SIDE = 96  # pixels of the longer side
 MAX_PIXELS = 50_000_000  # a picture that claims more is not decoded
 Form = Literal["JPEG", "WEBP"]
-_FORMATS = ("JPEG", "PNG", "WEBP")
 _BEHIND_TRANSPARENCY = (128, 132, 138)  # neutral on light and dark
 
 
@@ -32,25 +30,13 @@ def shrink(picture: bytes, max_side: int = 2 * MAX_SIDE, quality: int = 90, form
     """Return a picture's small copy, or None where it is none that can be opened."""
     try:
         return _shrunk(picture, max_side, quality, form)
-    except Exception:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more on hostile bytes
+    except Exception:  # whatever the decoder, or the encoder of the copy, makes of hostile bytes
         return None
 
 
 def _shrunk(picture: bytes, max_side: int, quality: int, form: Form) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bomb warnings: our own cap below is lower
-        opened = Image.open(io.BytesIO(picture), formats=_FORMATS)
-    with opened as source:
-        if source.width * source.height > MAX_PIXELS:
-            raise ValueError(f"{source.width} × {source.height} pixels are too many")
-        source.draft("RGB", (2 * max_side, 2 * max_side))  # a JPEG is decoded near its final size
-        upright = ImageOps.exif_transpose(source)
-        if upright.has_transparency_data:
-            over = upright.convert("RGBA")
-            flat = Image.new("RGBA", over.size, (*_BEHIND_TRANSPARENCY, 255))
-            flat.alpha_composite(over)
-            upright = flat
-        small = upright.convert("RGB")
+    # A JPEG is decoded near its final size.
+    small = decode_image(picture, MAX_PIXELS, 2 * max_side, ground=_BEHIND_TRANSPARENCY)
     small.thumbnail((max_side, max_side))
     out = io.BytesIO()
     small.save(out, form, quality=quality, **({"optimize": True} if form == "JPEG" else {"method": 6}))

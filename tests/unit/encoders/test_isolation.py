@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tiny import picture, sound_container, tone, tune, video
 
+from crossweave.encoders import make_encoder
 from crossweave.encoders.base import BadValueError, Encoder, EncoderSettings, FloatArray
 from crossweave.encoders.isolation import IsolatedPreparer
 
@@ -97,3 +102,46 @@ def test_closing_ends_the_decoder_process(preparer: IsolatedPreparer) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"decoder process {pid} still runs")
+
+
+CONTENTS = {
+    "soundtrack": ("video", "soundtrack", {"encoder": {"type": "mfcc"}}, lambda: [video("red")]),
+    "frames": ("video", "frames", {"encoder": {"type": "descriptor"}}, lambda: [video("red")]),
+    "sounds": ("audio", "mfcc", {}, lambda: [tone(440), tone(440, form="MP3"), sound_container("ipod", "aac")]),
+    "pictures": ("image", "descriptor", {}, lambda: [picture("red", form=form) for form in ("JPEG", "PNG", "WEBP")]),
+    "tunes": ("audio", "midi", {}, lambda: [tune([60, 62])]),
+}
+"""Each encoder of a format, as its settings make it, and small contents of every format it reads."""
+
+
+@pytest.mark.parametrize("name", sorted(CONTENTS))
+def test_all_that_decoding_imports_is_there_before_the_memory_is_limited(name: str, tmp_path: Path) -> None:
+    kind, encoder, settings, make = CONTENTS[name]
+    for number, content in enumerate(make()):
+        (tmp_path / f"{number}").write_bytes(content)
+    code = (  # in a process of its own, which has imported nothing yet, as a worker has
+        "import sys; from pathlib import Path; from crossweave.encoders import make_encoder; "
+        "from crossweave.encoders.isolation import IsolatedPreparer, start_spawner; start_spawner(); "
+        f"made = make_encoder({kind!r}, {encoder!r}, {settings!r}); "
+        f"values = [path.read_bytes() for path in sorted(Path({str(tmp_path)!r}).iterdir())]; "
+        "prepared = IsolatedPreparer(made, seconds=20, megabytes=8).prepare(values); "
+        "sys.exit('; '.join(failure.detail for failure in prepared.failures))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.stderr.strip() == ""
+
+
+def test_too_little_memory_for_a_video_is_said_to_be_that() -> None:
+    made = make_encoder("video", "frames", {"encoder": {"type": "descriptor"}})
+    preparer = IsolatedPreparer(made, seconds=20, megabytes=64)
+    try:
+        large = preparer.prepare([video("red", (4000, 4000), seconds=0.1, tone_hertz=None)])
+    finally:
+        preparer.close()
+    assert [failure.reason for failure in large.failures] == ["too_much_memory"]

@@ -154,6 +154,79 @@ def test_a_column_that_never_occurs_is_refused_when_the_encoder_is_fitted() -> N
         fitted("attributes", "tabular", {"columns": {"prise": {"as": "number"}}}, ['{"price": 3}'])
 
 
+def attributes(*rows: dict[str, Any]) -> list[str]:
+    return [json.dumps(row) for row in rows]
+
+
+def refused(columns: dict[str, Any], rows: list[str]) -> tuple[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        fitted("attributes", "tabular", {"columns": columns}, rows)
+    return caught.value.message, caught.value.hint
+
+
+def test_prices_that_are_texts_are_named_with_one_of_them_and_no_other_column_is_blamed() -> None:
+    columns = {"price": {"as": "number", "scale": "log"}, "fragile": {"as": "category"}}
+    rows = attributes(*({"price": f"${n}.00", "fragile": "YN"[n % 2]} for n in range(12, 52)))
+    message, hint = refused(columns, rows)
+    assert 'none of the 40 values of price is a number: one is the text "$12.00"' in message
+    assert "fragile" not in message + hint
+    assert "inputs.items.derived" in hint and "price" in hint
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ({"as": "date"}, "yesterday", 'is a date in ISO format: one is the text "yesterday"'),
+        ({"as": "date"}, 20200101, "is a date in ISO format: one is the number 20200101"),
+        ({"as": "number"}, [1, 2], "is a number: one is the list [1, 2]"),
+        ({"as": "number"}, float("nan"), "is a number: one is the number NaN"),
+        ({"as": "category"}, {"a": 1}, 'is a single value: one is the object {"a": 1}'),
+    ],
+)
+def test_a_column_of_another_type_is_named_with_one_of_its_values(column: Any, cell: Any, words: str) -> None:
+    message, _ = refused({"x": column, "y": {"as": "number"}}, attributes(*[{"x": cell, "y": 1}] * 3))
+    assert f"none of the 3 values of x {words}" in message
+    assert " y " not in message
+
+
+def test_columns_that_are_bad_on_different_items_are_both_named_and_a_missing_one_beside_them() -> None:
+    columns = {name: {"as": "number"} for name in ("a", "b", "c")}
+    message, _ = refused(columns, attributes({"a": 1, "b": "x"}, {"a": "y", "b": 2}))
+    assert "no value of c was found" in message
+    assert "not every one of the 2 values of a is a number" in message
+    assert "not every one of the 2 values of b is a number" in message
+
+
+def test_a_few_bad_cells_cost_their_items_and_not_the_fit() -> None:
+    columns = {"a": {"as": "number"}, "b": {"as": "number"}}
+    rows = attributes({"a": 1, "b": 2}, {"a": 3, "b": "x"}, {"a": 5, "b": 4})
+    encoder = fitted("attributes", "tabular", {"columns": columns}, rows)
+    assert encoder.learned["a"]["mean"] == 3.0
+    failures = encode_values(encoder, rows)[2]
+    assert [(f.position, f.reason, f.detail) for f in failures] == [
+        (1, "wrong_type", "The column 'b' holds a value of type text where a number was expected.")
+    ]
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_before_word_vectors_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+    for name, content in (("glove.txt", GLOVE.encode()), ("word2vec.txt", b"3 2\n" + GLOVE.encode())):
+        for packed in (False, True):
+            path = tmp_path / (name + ".gz" * packed)
+            path.write_bytes(gzip.compress(BOM + content) if packed else BOM + content)
+            encoder = fitted("text", "word2vec", {"path": str(path), "sif": 0, "remove_common": False}, [])
+            assert vectors(encoder, ["the", "pan"]).tolist() == [[1.0, 0.0], [2.0, 2.0]], path.name
+
+
+def test_a_byte_order_mark_before_a_text_is_no_letter_of_it() -> None:
+    encoder = make_encoder("text", "hashing", {})
+    encoder.load()
+    first, second = vectors(encoder, ["\ufeffRed shirt", "Red shirt"])
+    np.testing.assert_array_equal(first, second)
+
+
 def test_using_a_learner_before_it_is_fitted_is_a_programming_error() -> None:
     encoder = make_encoder("tags", "tfidf", {})
     with pytest.raises(RuntimeError, match="before it was fitted"):
@@ -172,10 +245,11 @@ IDS = {
 }
 
 
+@pytest.mark.parametrize("mark", [b"", BOM])
 @pytest.mark.parametrize("name", sorted(IDS))
-def test_ids_name_the_rows_of_an_array(tmp_path: Path, name: str) -> None:
+def test_ids_name_the_rows_of_an_array(tmp_path: Path, name: str, mark: bytes) -> None:
     np.savez(tmp_path / "image_feat.npz", features=np.arange(6).reshape(3, 2))
-    (tmp_path / name).write_bytes(IDS[name])
+    (tmp_path / name).write_bytes(mark + IDS[name])
     settings = {"path": str(tmp_path / "image_feat.npz"), "ids": str(tmp_path / name)}
     encoder = make_encoder("vector_id", "file", settings)
     encoder.load()
