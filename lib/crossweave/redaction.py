@@ -31,9 +31,9 @@ _VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s,;&'\"<>\])}]+)"
 _SHAPES = [  # what is replaced, and what stays before it
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), ""),
     # user:password@ or token@ of a URI; `container@account` of Azure and a port are neither.
-    (re.compile(r"(?i)\b((?!abfss?:|wasbs?:)[a-z][a-z0-9+.-]*://)[^\s/?#'\"<>@]+(?=@[^\s/])"), r"\1"),
+    (re.compile(r"(?i)\b((?!abfss?:|wasbs?:|file:)[a-z][a-z0-9+.-]+://?)[^\s/?#'\"<>@]+(?=@[^\s/])"), r"\1"),
     (
-        re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?![\w.-]+:\d+(?:[/?#]|$))[^\s/?#'\"<>:]*:[^\s'\"<>]*(?=@[^\s/])"),
+        re.compile(r"(?i)\b([a-z][a-z0-9+.-]+://?)(?![\w.-]+:\d+(?:[/?#]|$))[^\s/?#'\"<>:]*:[^\s'\"<>]*(?=@[^\s/])"),
         r"\1",
     ),
     (
@@ -100,6 +100,13 @@ def without_credentials(text: str) -> str:
     for pattern, kept in _SHAPES:
         text = pattern.sub(kept + HIDDEN, text)
     return text
+
+
+def credentials_in(text: str) -> list[str]:
+    """Return the credentials that a text holds by their form; of user:password the password too."""
+    found = [match[0][match.end(1) - match.start() if kept else 0 :] for pattern, kept in _SHAPES
+             for match in pattern.finditer(text)]  # fmt: skip
+    return found + [each.partition(":")[2] for each in found if ":" in each]
 
 
 def redacted_all(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossweave.redaction import HIDDEN, forget, names_a_secret, redacted, redacted_all, remember
+from crossweave.redaction import HIDDEN, credentials_in, forget, names_a_secret, redacted, redacted_all, remember
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,7 @@ def test_a_name_that_only_resembles_one_is_none(name: str) -> None:
     [
         ("got 'http://u:hunter2@h:5000/x'", "got 'http://[redacted]@h:5000/x'"),
         ("s3a://ID:SE/CR+T@bucket/p is not there", "s3a://[redacted]@bucket/p is not there"),
+        ("/ws/https:/u:hunter2@h/x is not there", "/ws/https:/[redacted]@h/x is not there"),  # as a path shows it
         ("https://ghp@host/x", "https://[redacted]@host/x"),
         ("https://h/x?b=1&X-Amz-Signature=abc%3D&X-Amz-Date=2", "https://h/x?b=1&X-Amz-Signature=[redacted]&X-Amz-Date=2"),
         ("https://a.blob/x?se=1&sig=a%2Fb&sp=r", "https://a.blob/x?se=1&sig=[redacted]&sp=r"),
@@ -56,7 +57,7 @@ def test_a_credential_is_found_by_its_form(text: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "http://host:5000/users@home", "abfss://container@account.dfs.core.windows.net/x", "file:///a/b@c",
+        "http://host:5000/users@home", "abfss://container@account.dfs.core.windows.net/x", "file:///a/b@c", "file:/a@c",
         "model.token_norm=unit", "section.key=value", "write to me@example.org", "https://h/x?page=2&size=3",
         "inputs.items.path: /data/a=b.parquet", "tokens: 5", "kansas=1", "the key is item_id",
     ],
@@ -100,3 +101,9 @@ def test_every_text_of_a_record_is_redacted_and_its_figures_are_kept() -> None:
     }
     wanted = {"a": [HIDDEN, 3, None, {"b": f"x {HIDDEN}"}], "password": HIDDEN, "n": 1.5, "token_norm": "unit"}
     assert redacted_all(record) == wanted
+
+
+def test_credentials_of_a_text_are_given_so_that_they_can_be_remembered() -> None:
+    text = "s3://id:se/cret@bucket/x?X-Amz-Signature=abcd&v=1"
+    assert credentials_in(text) == ["id:se/cret", "abcd", "se/cret"]
+    assert credentials_in("s3://bucket/x?v=1") == []

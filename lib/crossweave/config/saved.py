@@ -12,7 +12,7 @@ from omegaconf.resolvers import oc
 
 from crossweave.config.schema import Place, Settings
 from crossweave.errors import SettingsError
-from crossweave.redaction import HIDDEN, names_a_secret, remember, without_credentials
+from crossweave.redaction import HIDDEN, credentials_in, names_a_secret, remember, without_credentials
 
 USERS_NAMES = frozenset({"derived", "allow", "block", "at_most", "segments", "modalities", "encoders"})
 USERS_NAMES |= {"columns", "shares", "space"}
@@ -51,11 +51,14 @@ def references(merged: DictConfig) -> dict[Place, str]:
 
 
 def remember_secrets(plain: Any) -> None:
-    """Remember the values of settings whose names say that they are secret."""
+    """Remember the values of settings whose names say that they are secret, and credentials inside of others."""
     for place, value in _leaves(plain):
         given = isinstance(value, str | int | float) and not isinstance(value, bool) and "${" not in str(value)
         if given and _is_secret(place):
             remember(str(value), named=True)
+        for each in credentials_in(value) if isinstance(value, str) else ():
+            if "${" not in each and HIDDEN not in each:
+                remember(each, named=True)
 
 
 def refuse_redacted(plain: Any) -> None:
