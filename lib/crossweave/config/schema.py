@@ -212,6 +212,8 @@ class EvaluateSettings(Section):
     sample_users: Annotated[int, Field(ge=0)]
     baselines: list[Baseline]
     ease_items: Positive
+    item_knn_items: Positive
+    item_knn_interactions: Positive
     pointwise_users: Annotated[int, Field(ge=0)]
     gate: GateSettings | None
     drift: DriftSettings | None
