@@ -93,10 +93,16 @@ def redacted(text: str) -> str:
     return text
 
 
-def without_credentials(text: str) -> str:
-    """Return a text without remembered values and credentials by their form; a value of settings, or a whole page."""
+def without_remembered(text: str) -> str:
+    """Return a text without remembered values: a large one, whose parts were redacted before they were put together."""
     for form in sorted(_known, key=len, reverse=True):
         text = text.replace(form, _known[form])
+    return text
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without remembered values and credentials by their form: a value of the settings."""
+    text = without_remembered(text)
     for pattern, kept in _SHAPES:
         text = pattern.sub(kept + HIDDEN, text)
     return text

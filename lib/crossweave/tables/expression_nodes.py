@@ -42,7 +42,7 @@ def check_parsed(spark: SparkSession, expression: str, what: str) -> None:
     """Judge an expression before anything in it is looked up; raises SettingsError."""
     if "${" in expression:
         raise SettingsError(f"{what} is another value each time: ${{…}} in SQL reads variables", OUTSIDE)
-    parser: Any = spark._jsparkSession.sessionState().sqlParser()  # type: ignore[attr-defined]
+    parser: Any = spark._jsparkSession.sessionState().sqlParser()
     for node in walk(parser.parseExpression(expression)):
         name = simple_name(node)
         if "PlanExpression" in _kinds(node):
@@ -152,7 +152,7 @@ def _kinds(node: Any) -> frozenset[str]:
 @cache
 def _groups(spark: SparkSession) -> dict[str, str]:
     """Return Spark's own functions by name, with the group of each."""
-    jvm: Any = spark._jvm  # type: ignore[attr-defined]
+    jvm: Any = spark._jvm
     registry = jvm.org.apache.spark.sql.catalyst.analysis.FunctionRegistry.builtin()
     return {
         str(key.funcName()).lower(): str(registry.lookupFunction(key).get().getGroup())

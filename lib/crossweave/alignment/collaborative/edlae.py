@@ -47,9 +47,9 @@ class Edlae(ItemItem):
         length_U = np.asarray(warm_UW.sum(axis=1)).ravel()
         items, warm = seen_UN.shape[1], len(warm_W)
         dense = items <= dense_items
-        pairs = min(float(np.square(length_U, dtype=np.float64).sum()), float(warm) ** 2)  # cells of XᵀX, at most
+        cells = min(float(np.square(length_U, dtype=np.float64).sum()), float(warm) ** 2)  # of XᵀX, at most
         what = f"edlae of {items:,} items, {warm:,} of them warm, {'dense' if dense else 'sparse'}"
-        needed = 24.0 * pairs + (4.0 * items**2 + 24.0 * warm**2 if dense else 0.0)
+        needed = 24.0 * cells + (4.0 * items**2 + 24.0 * warm**2 if dense else 0.0)
         check_memory(f"{what} (dense_items is {dense_items:,})", needed, "lower dense_items, or leave edlae out")
         gram_WW = (warm_UW.T @ diags(balanced(length_U, user_balance)) @ warm_UW).tocsr()
         weight_W = gram_WW.diagonal()

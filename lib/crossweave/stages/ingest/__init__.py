@@ -386,8 +386,8 @@ class _Night:
 
     def _refuse(self, rows: DataFrame, entity: str, note: str = "", /, **values: F.Column) -> None:
         detail = F.format_string(f"row %d of %s{note}", "row", "file")
-        whose = {"date": self.context.date, "run_id": self.context.run_id, "stage": STAGE, "entity": entity}
-        refused = quarantine_rows(rows, **whose, detail=detail, **values)
+        date, run = self.context.date, self.context.run_id
+        refused = quarantine_rows(rows, date=date, run_id=run, stage=STAGE, entity=entity, detail=detail, **values)
         self._refused.append(refused)
 
     def _nothing_refused(self) -> DataFrame:
