@@ -6,6 +6,8 @@ from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.runtime.job import parse_with, refuse
 from crossweave.stages.query import Query
 
+MOST = 1000  # rows of the table that is printed
+
 
 def main(arguments: list[str]) -> int:
     try:
@@ -17,9 +19,9 @@ def main(arguments: list[str]) -> int:
         asked = [name for name in ("user", "item", "text") if words[name] is not None]
         if len(asked) != 1:
             raise SettingsError("query takes exactly one of --user ID, --item ID, --text SENTENCE")
-        most = words["top"] or "10"
-        if not most.isdigit() or most == "0":
-            raise SettingsError(f"--top expects a whole number above 0, got {most!r}")
+        most = words["top"] if words["top"] is not None else "10"
+        if not (most.isascii() and most.isdigit() and len(most) <= len(str(MOST)) and 1 <= int(most) <= MOST):
+            raise SettingsError(f"--top expects a whole number from 1 to {MOST:,}, got {most[:40]!r}")
         query, value = Query(settings), str(words[asked[0]])
         more = {"modality": words["modality"]} if asked == ["text"] else {}
         answer = getattr(query, asked[0])(value, int(most), **more)

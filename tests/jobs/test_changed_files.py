@@ -158,6 +158,24 @@ def test_rows_whose_time_of_change_was_seen_before_keep_their_hashes_and_the_oth
     ]
 
 
+def test_where_too_many_rows_are_new_to_travel_every_row_of_a_changed_file_is_read(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
+    shop = Shop(tmp_path, updated_at="changed")
+    shop.items(OLD, {"a": "Lamp", "b": "Mug"}, [1000, 2000])
+    shop.night()
+    monkeypatch.setattr("crossweave.tables.item_rows.KNOWN_ROWS", 1)
+    shop.items(OLD, {"a": "Lamp?", "b": "Mug!", "z": "Vase"}, [1000, 3000, 500])
+    second = shop.night()
+    assert {i: row["title"] for i, row in shop.catalog().items()} == {
+        "a": "Lamp?",
+        "b": "Mug!",
+        "z": "Vase",
+        "c": "Rug",
+    }
+    assert second["metrics"]["embed.text.encoded"] == 3
+
+
 def test_a_derived_column_is_an_attribute_and_a_modality_like_any_other(shop_of_three: Shop):
     result = shop_of_three.night()
     attributes = {i: dict(row["attributes"]) for i, row in shop_of_three.catalog().items()}

@@ -64,3 +64,11 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(
     code, lines = ask(night, capsys, *words)
     assert code == 2
     assert said in lines[0]
+
+
+@pytest.mark.parametrize("most", ["0", "-1", "1001", "9" * 5000, "²", "٣", "1e3", "", "ten"])
+def test_a_number_of_rows_that_is_none_or_too_large_is_refused(capsys: pytest.CaptureFixture[str], most: str) -> None:
+    assert query.main(["--item", "1", f"--top={most}"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("failed (exit 2): --top expects a whole number from 1 to 1,000, got ")
+    assert len(lines[0]) < 120

@@ -25,10 +25,11 @@ MIDDLE = {
     "tables": set(),
     "training": {"feeding", "alignment"},
 }
-"""Room -> the rooms beside it that it may import; errors, and the room itself, always."""
+"""Room -> the rooms beside it that it may import; errors, redaction and the room itself, always."""
 
-ALLOWED = {room: beside | {room, "errors"} for room, beside in MIDDLE.items()}
-ALLOWED |= {"errors": set(), "stages": {"errors", *MIDDLE}, "jobs": {"stages", "runtime", "errors"}}
+FLOOR = {"errors", "redaction"}
+ALLOWED = {room: beside | {room, *FLOOR} for room, beside in MIDDLE.items()}
+ALLOWED |= {"errors": set(), "redaction": set(), "stages": {*FLOOR, *MIDDLE}, "jobs": {"stages", "runtime", *FLOOR}}
 TORCH_ROOMS = {"encoders", "alignment", "scoring", "evaluation", "demo"}
 
 Sources = Mapping[str, str]

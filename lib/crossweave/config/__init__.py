@@ -1,6 +1,7 @@
 """The settings: typed, frozen, and loaded from YAML files and `--set` pairs."""
 
 from crossweave.config.load import load_settings, override, settings_yaml
+from crossweave.config.saved import saved_settings
 from crossweave.config.schema import (
     EmbedSettings,
     EncoderSpec,
@@ -33,5 +34,6 @@ __all__ = [
     "TrainSettings",
     "load_settings",
     "override",
+    "saved_settings",
     "settings_yaml",
 ]

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from crossweave.config.schema import Settings
+from crossweave.config.saved import references, refuse_redacted, remember_secrets, saved_settings
+from crossweave.config.schema import Place, Settings
 from crossweave.errors import SettingsError
 
 REPOSITORY_CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -33,11 +34,14 @@ def load_settings(files: Sequence[str | Path] = (), pairs: Sequence[str] = ()) -
         merged = _merge(merged, _read(Path(file)), str(file))
     for pair in pairs:
         merged = _merge(merged, _pair(pair), f"--set {pair}")
+    remember_secrets(OmegaConf.to_container(merged, resolve=False))
     try:
         plain = OmegaConf.to_container(merged, resolve=True)
+        kept = references(merged)
     except OmegaConfBaseException as error:
         raise SettingsError(f"the settings refer to something that is not there: {_first_line(error)}") from error
-    return _validate(plain)
+    refuse_redacted(plain)
+    return _validate(plain).referring(kept)
 
 
 def override(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:
@@ -47,7 +51,8 @@ def override(settings: Settings, values: Mapping[str, Any], source: str) -> Sett
     """
     over = OmegaConf.create(nested(values), flags={"allow_objects": False})
     merged = _merge(OmegaConf.create(settings.model_dump(mode="json")), over, source)
-    return _validate(OmegaConf.to_container(merged, resolve=False))
+    kept = {p: text for p, text in settings.references.items() if not _is_laid_over(p, values)}
+    return _validate(OmegaConf.to_container(merged, resolve=False)).referring(kept)
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +68,16 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_yaml(settings: Settings) -> str:
-    """The resolved settings as YAML text, the form that is saved with every run."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved settings as YAML text, the form that is saved with every run.
+
+    What comes from the environment stays a reference to it, and secrets are left out.
+    """
+    return yaml.safe_dump(saved_settings(settings), sort_keys=False, allow_unicode=True)
+
+
+def _is_laid_over(place: Place, values: Mapping[str, Any]) -> bool:
+    name = ".".join(map(str, place))
+    return any(name == path or name.startswith(f"{path}.") for path in values)
 
 
 def _base_text() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
@@ -12,6 +12,9 @@ from crossweave.config.search import SearchSettings
 from crossweave.config.section import ByName, Fraction, Kind, Name, Positive, Section, sorted_by_name
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
+
+Place = tuple[str | int, ...]
+"""Where a setting stands: the keys, and numbers in lists, that lead to it."""
 
 
 class ItemInput(Section):
@@ -214,6 +217,8 @@ class EvaluateSettings(Section):
     sample_users: Annotated[int, Field(ge=0)]
     baselines: list[Baseline]
     ease_items: Positive
+    item_knn_items: Positive
+    item_knn_interactions: Positive
     pointwise_users: Annotated[int, Field(ge=0)]
     gate: GateSettings | None
     drift: DriftSettings | None
@@ -280,6 +285,17 @@ class Settings(Section):
     demo: DemoSettings
     tracking: TrackingSettings
     spark: SparkSettings
+    _references: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def references(self) -> dict[Place, str]:
+        """Settings whose values come from the environment, with the text that says so."""
+        return self._references
+
+    def referring(self, references: dict[Place, str]) -> Settings:
+        """Return these settings, knowing which of them come from the environment."""
+        self._references = references
+        return self
 
     @model_validator(mode="after")
     def _encoders_exist(self) -> Settings:

@@ -137,6 +137,7 @@ class QuarantineRow:
     reason: str
     count: int
     samples: Sequence[tuple[str, str]] = ()  # item id (empty: not of an item), what was found
+    ever: int = 0  # rows that stage and reason put aside over all nights, these among them
 
 
 @dataclass(frozen=True)

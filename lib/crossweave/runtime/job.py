@@ -14,6 +14,7 @@ from crossweave.config import Settings as Settings  # a job's door to the settin
 from crossweave.config import load_settings
 from crossweave.config.load import REPOSITORY_CONF
 from crossweave.errors import CrossweaveError, SettingsError
+from crossweave.redaction import redacted
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.run import Run, Stage
@@ -30,10 +31,11 @@ def run_job(
     say: Say,
     check: Callable[[Settings], None] | None = None,
 ) -> int:
-    """Run a job's stages with the settings of its command line; returns the exit code.
+    """Run a job's stages with the settings of its command line; returns the exit code. Nothing secret is said.
 
     `stages` may depend on the settings; `check` may refuse them before anything is started.
     """
+    tell, say = say, lambda line: tell(redacted(line))
     try:
         settings, date = parse(job, arguments)
         if check is not None:
@@ -108,9 +110,9 @@ def _conclude(result: RunResult, folder: Path, say: Say) -> None:
 
 def refuse(error: CrossweaveError, say: Say) -> int:
     """Say why a job cannot start; returns its exit code."""
-    say(f"failed (exit {error.exit_code}): {error.message}")
+    say(redacted(f"failed (exit {error.exit_code}): {error.message}"))
     if error.hint:
-        say(f"what to do: {error.hint}")
+        say(redacted(f"what to do: {error.hint}"))
     return error.exit_code
 
 

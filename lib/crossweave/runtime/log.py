@@ -7,11 +7,13 @@ import logging
 import time
 from pathlib import Path
 
+from crossweave.redaction import redacted
+
 ROOT = "crossweave"
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one JSON line with UTC time."""
+    """Formats a record as one JSON line with UTC time, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -19,10 +21,10 @@ class JsonLines(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = redacted(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
 
 

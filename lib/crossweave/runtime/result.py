@@ -15,6 +15,7 @@ from typing import Any
 
 from crossweave import errors
 from crossweave.errors import CrossweaveError, InputContractError, TryAgainError
+from crossweave.redaction import redacted_all
 from crossweave.runtime.record import StageRecord
 
 SCHEMA = 1
@@ -71,7 +72,11 @@ class RunResult:
             }
 
     def as_json(self) -> dict[str, Any]:
-        """Return the file's content."""
+        """Return the file's content, without secrets."""
+        content: dict[str, Any] = redacted_all(self._content())
+        return content
+
+    def _content(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "run_id": self.run_id,

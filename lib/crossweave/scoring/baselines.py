@@ -16,6 +16,7 @@ from crossweave.alignment.collaborative.base import Blocks
 from crossweave.alignment.collaborative.edlae import Edlae
 from crossweave.alignment.collaborative.item_knn import ItemKnn
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.memory import gigabytes
 from crossweave.scoring.content_knn import ContentKnn
 from crossweave.scoring.topk import Kernel
 
@@ -32,12 +33,31 @@ class Scorer(Protocol):
         """Return the scores of users with these histories, block by block of items."""
 
 
-def why_not(name: str, *, items: int, ease_items: int, modalities: int, cold: bool) -> str:
-    """Say why a baseline does not fit; empty where it does."""
+def why_not(
+    name: str,
+    *,
+    items: int,
+    ease_items: int,
+    modalities: int,
+    cold: bool,
+    interactions: int = 0,
+    knn: tuple[int, int] | None = None,
+) -> str:
+    """Say why a baseline does not fit; empty where it does. `knn`: items and interactions that item_knn may have."""
     if cold and name in BY_BEHAVIOUR:
         return "it knows items by who took them, and nobody took the withheld ones"
     if name == EASE and items > ease_items:
-        return f"the catalog has {items:,} items, and evaluate.ease_items allows {ease_items:,}"
+        size = gigabytes(28.0 * items**2)
+        return f"the catalog has {items:,} items, and evaluate.ease_items allows {ease_items:,} (it would take {size})"
+    if name == ITEM_KNN and knn is not None and items > knn[0]:
+        size = gigabytes(24.0 * (interactions + 200 * items))
+        return f"the catalog has {items:,} items, and evaluate.item_knn_items allows {knn[0]:,} (it would take {size})"
+    if name == ITEM_KNN and knn is not None and interactions > knn[1]:
+        size = gigabytes(24.0 * (interactions + 200 * items))
+        return (
+            f"there are {interactions:,} interactions, and evaluate.item_knn_interactions allows {knn[1]:,} "
+            f"(it would take {size})"
+        )
     if name == CONTENT_KNN and not modalities:
         return "items have no modality"
     return ""

@@ -19,6 +19,7 @@ from crossweave.tables.source import FILE, ROW, Source, read_source
 from crossweave.tables.values import as_strings, as_time, with_refusal
 
 KNOWN_CELLS = 1_000_000  # hashes of last night that travel to the scan; above, every scanned content gets its sha-256
+KNOWN_ROWS = 1_000_000  # rows to be read that travel to the scan; above, all rows of changed files are read
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ def _fresh(
         F.count("*").alias("rows"), F.count("updated_at").alias("dated"), F.min(F.unix_micros("updated_at")).alias("at")
     ).first()
     assert oldest is not None
+    if oldest["rows"] > KNOWN_ROWS:
+        return rows, None
     if oldest["rows"] == oldest["dated"] and oldest["rows"]:  # a filter on the column itself reaches the row groups
         rows = rows.where(updated_at >= F.timestamp_micros(F.lit(oldest["at"])))
     return rows.join(F.broadcast(unseen.drop("updated_at")), [FILE, ROW], "left_semi"), met.where("seen").drop("seen")

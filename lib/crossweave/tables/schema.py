@@ -111,6 +111,7 @@ QUARANTINE = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("transient", pa.bool_()),
+        ("run_id", pa.string()),  # of the run that refused it; null in rows from before the column was added
     ]
 )
 

@@ -132,11 +132,33 @@ class TableStore:
         """
         if once is not None and base is not None and self.has_committed(name, once):
             return self.required(name)
-        folder = self.fresh_folder(name)
-        columns = table_schema(name).names
-        frame.select(*columns).write.mode("errorifexists").parquet(str(folder))
-        files = sorted(folder.glob("part-*.parquet"))
+        if mode == "append" and base is not None:
+            base = self._with_every_column(frame.sparkSession, name, base)
+        files = self._written(frame, name)
         return self.commit(name, files, mode, base=base, properties=properties, once=once)
+
+    def _written(self, frame: DataFrame, name: str) -> list[Path]:
+        folder = self.fresh_folder(name)
+        frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(str(folder))
+        return sorted(folder.glob("part-*.parquet"))
+
+    def _with_every_column(self, spark: SparkSession, name: str, base: int) -> int:
+        """Write a table from before a column was added anew, once: else other readers never see that column.
+
+        Returns the version to follow: `base` where nothing was to be done.
+        """
+        table = self._open(name, base)
+        known = [field.name for field in table.schema().fields] if table is not None else []
+        if known == table_schema(name).names:
+            return base
+        if not set(known) <= set(table_schema(name).names):
+            raise TableError(
+                f"table {name} at {self.folder(name)} has the columns {', '.join(known)}, not those of this version",
+                "it was written by another version of Crossweave: use that one, or remove the table's folder",
+            )
+        rows = self.required(name, base).rows
+        files = self._written(self.read(spark, name, base), name)
+        return self.commit(name, files, "replace", base=base, expected_rows=rows).version
 
     def has_committed(self, name: str, once: str) -> bool:
         """Say whether a commit was ever made under this key."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
+from crossweave.redaction import redacted
 from crossweave.training.checkpoint import save_text
 
 if TYPE_CHECKING:  # it takes a third of a second to import: only a search pays for it
@@ -168,7 +169,7 @@ def _run(plan: SearchPlan, train: Train, trials: Sequence[Trial], parameters: di
     except TryAgainError:
         raise
     except (CrossweaveError, RuntimeError, ValueError) as failure:
-        judged, error, state = Judged(None, []), f"{type(failure).__name__}: {failure}", "failed"
+        judged, error, state = Judged(None, []), redacted(f"{type(failure).__name__}: {failure}"), "failed"
     seconds = round(time.monotonic() - start, 3)
     return Trial(number, state, parameters, judged.metric, seconds, judged.curve, judged.figures, error)
 

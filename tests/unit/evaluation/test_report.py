@@ -311,6 +311,17 @@ def test_empty_content_says_so_in_a_sentence_a_section() -> None:
     assert ("span", {"class": "chip bad"}) in page.tags
 
 
+def test_the_quarantine_shows_what_was_put_aside_tonight_beside_all_nights() -> None:
+    run = RunSummary("r1", "2026-11-22", "Night", "", "done")
+    tonight = QuarantineRow("embed", "text", "empty", 3, (), 40)
+    earlier = QuarantineRow("ingest", "item", "null_id", 0, (), 9)
+    page = Page(render_report(ReportContent(run, quarantine=(tonight, earlier))))
+    assert "Rows put aside tonight, never dropped: 3; over all nights 49." in page.text
+    assert "null_id" not in page.text
+    page = Page(render_report(ReportContent(run, quarantine=(earlier,))))
+    assert "No row was quarantined in this run. Over all nights: 9." in page.text
+
+
 def test_odd_numbers_and_half_empty_parts_render() -> None:
     nan = float("nan")
     content = ReportContent(

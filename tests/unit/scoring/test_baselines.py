@@ -113,3 +113,14 @@ def test_what_does_not_fit_says_why() -> None:
     cold = facts | {"cold": True}
     assert all("nobody took" in why_not(name, **cold) for name in ("item_knn", "ease"))
     assert why_not("content_knn", **cold) == ""
+
+
+def test_item_knn_is_left_out_of_a_catalog_with_too_many_items_or_interactions() -> None:
+    facts = {"items": 50, "ease_items": 50, "modalities": 2, "cold": False, "interactions": 900}
+    assert why_not("item_knn", **facts, knn=(50, 900)) == ""
+    assert "50 items, and evaluate.item_knn_items allows 49 (it would take " in why_not(
+        "item_knn", **facts, knn=(49, 900)
+    )
+    assert "900 interactions, and evaluate.item_knn_interactions allows 899" in why_not(
+        "item_knn", **facts, knn=(50, 899)
+    )

@@ -27,7 +27,7 @@ class ContentMapSettings:
     sharpness: float = 2.0  # s: how fast the kernel falls
     ridge: float = 0.1
     neural: float = 0.25  # how far neural scores spread beside these, where new items are the only candidates
-    dense_items: int = 20_000  # warm items of one system; above, each new item has its own system
+    dense_items: int = 20_000  # warm and new items of one system; above, each new item has its own system
     neighbours: int = 256  # warm items in that system
 
     def __post_init__(self) -> None:
@@ -86,11 +86,11 @@ class ContentKernel:
 
 
 def content_map(kernel: ContentKernel, warm_W: np.ndarray, new_C: np.ndarray) -> np.ndarray | csc_matrix:
-    """Return the map [W, C], float32; sparse above `dense_items` warm items."""
+    """Return the map [W, C], float32; sparse above `dense_items` items, warm and new: it has a cell for each pair."""
     settings = kernel.settings
-    if len(warm_W) <= settings.dense_items:
+    if len(warm_W) + len(new_C) <= settings.dense_items:
         return ridge_map(kernel(warm_W, warm_W), kernel(warm_W, new_C), settings.ridge)
-    limit = settings.neighbours
+    limit = min(settings.neighbours, len(warm_W))
     data, rows = [], []
     for start in range(0, len(new_C), MAPPED_AT_ONCE):
         some = new_C[start : start + MAPPED_AT_ONCE]

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, diags
 
 from crossweave.alignment.balance import balanced
 from crossweave.alignment.collaborative.item_item import ItemItem
+from crossweave.alignment.memory import check_memory
 
 SOLVED_AT_ONCE = 64
 
@@ -19,9 +20,10 @@ class Edlae(ItemItem):
 
     With P = (XᵀW²X + Λ)⁻¹ it is B = I − P / diag(P). λ = `l2` × the mean weight of an item's column. W² weighs users by
     (length of the history)^−`user_balance`, scaled so that all interactions together weigh what they did: a history of
-    n items fills n² cells of XᵀX, so that without it the longest histories decide. Above `dense_items` each column is
-    fitted on the `neighbours` items it shares most users with (by cosine) instead: the
-    same normal equations on that support (as fsSLIM, Ning & Karypis 2011, §4.2), and B is sparse.
+    n items fills n² cells of XᵀX, so that without it the longest histories decide. Above `dense_items` items, warm
+    or not (the matrix has a cell for each pair), each column is fitted on the `neighbours` items it shares most users
+    with (by cosine) instead: the same normal equations on that support (as fsSLIM, Ning & Karypis 2011, §4.2), and B is
+    sparse.
     """
 
     @classmethod
@@ -34,17 +36,25 @@ class Edlae(ItemItem):
         dense_items: int = 20_000,
         neighbours: int = 256,
     ) -> Self:
-        """Solve the normal equations: time N³ and memory 3 × 8 N² bytes dense, N × neighbours³ where sparse."""
+        """Solve the normal equations: time W³, memory 4 N² + 3 × 8 W² bytes dense; time W × neighbours³ where sparse.
+
+        Raises SettingsError, before anything is allocated, where that is more than this machine has.
+        """
         if not 0.0 <= dropout < 1.0 or l2 <= 0.0 or not 0.0 <= user_balance <= 1.0:
             raise TypeError("dropout must be a share in [0, 1), l2 above 0 and user_balance in [0, 1]")
         warm_W = np.flatnonzero(np.asarray(seen_UN.sum(axis=0)).ravel() > 0)
         warm_UW = seen_UN[:, warm_W]
         length_U = np.asarray(warm_UW.sum(axis=1)).ravel()
+        items, warm = seen_UN.shape[1], len(warm_W)
+        dense = items <= dense_items
+        cells = min(float(np.square(length_U, dtype=np.float64).sum()), float(warm) ** 2)  # of XᵀX, at most
+        what = f"edlae of {items:,} items, {warm:,} of them warm, {'dense' if dense else 'sparse'}"
+        needed = 24.0 * cells + (4.0 * items**2 + 24.0 * warm**2 if dense else 0.0)
+        check_memory(f"{what} (dense_items is {dense_items:,})", needed, "lower dense_items, or leave edlae out")
         gram_WW = (warm_UW.T @ diags(balanced(length_U, user_balance)) @ warm_UW).tocsr()
         weight_W = gram_WW.diagonal()
         ridge_W = dropout / (1.0 - dropout) * weight_W + l2 * weight_W.mean()
-        items = seen_UN.shape[1]
-        if len(warm_W) <= dense_items:
+        if dense:
             weights_NN = np.zeros((items, items), np.float32)
             weights_NN[np.ix_(warm_W, warm_W)] = _dense(gram_WW, ridge_W)
             return cls(weights_NN)

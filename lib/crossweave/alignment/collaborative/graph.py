@@ -6,9 +6,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
+from crossweave.alignment.memory import check_memory
+
+COLUMNS_AT_ONCE = 512  # of the linear filter, which in whole may be as dense as N²
 
 
 class Graph(ItemItem):
@@ -28,14 +31,18 @@ class Graph(ItemItem):
         dense_items: int = 20_000,
         neighbours: int = 256,
     ) -> Self:
-        """Compute the filter in closed form."""
+        """Compute the filter in closed form; dense it takes 48 N² bytes, and SettingsError says where they lack."""
         per_user, per_item = (np.asarray(seen_UN.sum(axis=axis), np.float64).ravel() for axis in (1, 0))
         user_root, item_root = (np.sqrt(np.maximum(n, 1.0)) for n in (per_user, per_item))
         normal_UN = diags(1.0 / user_root) @ seen_UN @ diags(1.0 / item_root)
-        linear_NN = (normal_UN.T @ normal_UN).tocsr()
-        if seen_UN.shape[1] > dense_items:
-            return cls(largest_of_columns(linear_NN, neighbours))
-        whole = torch.from_numpy(linear_NN.toarray())
+        items, item_NU, by_item_UN = seen_UN.shape[1], csr_matrix(normal_UN.T), csc_matrix(normal_UN)
+        if items > dense_items:
+            starts = range(0, items, COLUMNS_AT_ONCE)
+            columns = (item_NU @ by_item_UN[:, start : start + COLUMNS_AT_ONCE] for start in starts)
+            return cls(hstack([largest_of_columns(part, neighbours) for part in columns], format="csr"))
+        what = f"graph of {items:,} items, dense (dense_items is {dense_items:,})"
+        check_memory(what, 48.0 * items**2, "lower dense_items, or leave graph out")
+        whole = torch.from_numpy((normal_UN.T @ normal_UN).toarray())
         # Right singular vectors of R̃ are eigenvectors of R̃ᵀR̃.
         vectors = torch.linalg.eigh(whole).eigenvectors[:, -min(factors, len(whole)) :]
         root = torch.from_numpy(item_root)[:, None]

@@ -7,10 +7,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, hstack
 
 from crossweave.alignment.collaborative.base import Blocks, Collaborative
 from crossweave.alignment.histories import Histories
+
+COLUMNS_AT_ONCE, KEPT = 1024, 1024  # new items that are mixed at a time, and weights that each of them keeps, sparse
 
 
 class ItemItem(Collaborative):
@@ -33,7 +35,10 @@ class ItemItem(Collaborative):
         if isinstance(self.weights_NN, np.ndarray):
             self.weights_NN[:, new_C] = np.asarray(self.weights_NN[:, warm_W] @ map_WC)
             return
-        mixed = csc_matrix(self.weights_NN.tocsc()[:, warm_W] @ csc_matrix(map_WC)).tocoo()
+        warm_NW, mixtures = self.weights_NN.tocsc()[:, warm_W], csc_matrix(map_WC)
+        starts = range(0, mixtures.shape[1], COLUMNS_AT_ONCE)
+        parts = [largest_of_columns(warm_NW @ mixtures[:, at : at + COLUMNS_AT_ONCE], KEPT) for at in starts]
+        mixed = hstack(parts).tocoo() if parts else csc_matrix((self.weights_NN.shape[0], 0)).tocoo()
         whole = self.weights_NN.tocoo()
         kept = ~np.isin(whole.col, new_C)
         values = np.concatenate([whole.data[kept], mixed.data]).astype(np.float32)
@@ -73,11 +78,11 @@ class ItemItem(Collaborative):
 
 
 def largest_of_columns(weights_NN: csr_matrix, keep: int) -> csr_matrix:
-    """Keep the `keep` largest weights of each column, as float32."""
+    """Keep the `keep` weights of the largest size in each column, as float32."""
     by_column = weights_NN.tocsc()
     for column in range(by_column.shape[1]):
         part = by_column.data[by_column.indptr[column] : by_column.indptr[column + 1]]
         if len(part) > keep:
-            part[np.argpartition(-part, keep - 1)[keep:]] = 0.0
+            part[np.argpartition(-np.abs(part), keep - 1)[keep:]] = 0.0
     by_column.eliminate_zeros()
     return by_column.tocsr().astype(np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
+from crossweave.alignment.memory import check_memory
 
 COLUMNS_AT_ONCE = 512  # of the co-occurrences, which in whole may be as dense as N²
 
@@ -24,6 +25,10 @@ class ItemKnn(ItemItem):
         """Count common users: time of the sparse product XᵀX, memory of some of its columns and of what is kept."""
         if neighbours < 1 or shrink < 0.0:
             raise TypeError("neighbours must be at least 1 and shrink at least 0")
+        items, kept = seen_UN.shape[1], min(neighbours, seen_UN.shape[1])
+        needed = 24.0 * seen_UN.nnz + (24.0 * kept * items) + (4.0 * items**2 if items <= dense_items else 0.0)
+        what = f"item_knn of {items:,} items and {seen_UN.nnz:,} interactions (dense_items is {dense_items:,})"
+        check_memory(what, needed, "lower dense_items or neighbours, or leave item_knn out")
         item_NU, by_item_UN = seen_UN.T.tocsr(), seen_UN.tocsc()
         root_N = np.sqrt(np.asarray(seen_UN.multiply(seen_UN).sum(axis=0)).ravel())
         parts = []

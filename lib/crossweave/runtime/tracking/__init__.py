@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from crossweave.config import Settings
+from crossweave.redaction import redacted
 from crossweave.runtime.tracking.base import Tracker as Tracker
 from crossweave.runtime.tracking.facts import RunFacts
 from crossweave.runtime.tracking.facts import facts_of as facts_of
@@ -45,7 +46,7 @@ def publish(trackers: Sequence[Tracker], facts: RunFacts, seconds: float) -> lis
     for tracker in trackers:
         problem = _within(tracker, facts, seconds)
         if problem:
-            warnings.append(f"the run was not told to {tracker.name}: {problem}")
+            warnings.append(redacted(f"the run was not told to {tracker.name}: {problem}"))
             log.warning(warnings[-1])
     return warnings
 

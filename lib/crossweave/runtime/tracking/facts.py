@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossweave import __version__
-from crossweave.config import Settings
+from crossweave.config import Settings, saved_settings
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 
@@ -54,7 +54,7 @@ def facts_of(result: RunResult, settings: Settings) -> RunFacts:
         error=result.error["type"] if result.error else "",
         stages=list(result.stages),
         metrics={name: float(value) for name, value in result.metrics.items() if math.isfinite(value)},
-        settings=dict(_flat("", settings.model_dump(mode="json", include=set(TOLD)))),
+        settings=dict(_flat("", {name: part for name, part in saved_settings(settings).items() if name in TOLD})),
         curves={
             f"{stage.name}.{name}": [(x, y) for x, y in points if math.isfinite(y)]
             for stage in result.stages

@@ -24,6 +24,7 @@ from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Limits
 from crossweave.errors import BudgetExceededError, ReconciliationError
+from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
@@ -279,19 +280,16 @@ class _Modality:
     def _encode(self, wanted: DataFrame, standing: Standing) -> DataFrame | None:
         """Encode and commit in rounds, so that a run that dies loses one; returns the failures, if there are any."""
         count = standing.wanted
-        rounds = -(-count // self.settings.embed.commit_contents)
         progress = self.context.progress(f"embed {self.name}", count, "contents")
         refused: list[DataFrame] = []
         done = 0
-        for number in range(rounds):
-            part, size = wanted, count
-            if rounds > 1:
-                part = wanted.where(F.pmod(F.xxhash64("content_hash"), F.lit(rounds)) == number)
-                size = part.count()
-            with task_progress(self.spark, progress, size):
-                written, failures = self._round(part, standing.files, size)
-            done += written
-            refused += failures
+        for part, files, size in self._shares(wanted, standing):
+            before = done
+            for written, failures in self._rounds(part, files, size, progress):
+                done += written
+                refused += failures
+            if done - before > size:
+                raise ReconciliationError(f"{self.name}: {size} contents were to be encoded, {done - before} came back")
         progress.close(count)
         if done == count and not refused:
             return None
@@ -300,16 +298,53 @@ class _Modality:
             return everything
         return everything.unionByName(vanished(wanted, self.store.read(self.spark, self.table), everything))
 
-    def _round(self, wanted: DataFrame, items_files: Sequence[str], count: int) -> tuple[int, list[DataFrame]]:
-        """Encode and commit one round: how many contents ended in a vector or a failure, and the failures."""
+    def _shares(self, wanted: DataFrame, standing: Standing) -> Iterator[tuple[DataFrame, Sequence[str], int]]:
+        """Part the contents by files, some `commit_contents` a share, so that each file is read for one share alone."""
+        most, count = self.settings.embed.commit_contents, standing.wanted
+        if count <= most or len(standing.files) == 1:
+            yield wanted, standing.files, count
+            return
+        shares: list[dict[str, int]] = []
+        for row in wanted.groupBy("file").count().orderBy("file").collect():
+            if not shares or sum(shares[-1].values()) + row["count"] > most:
+                shares.append({})
+            shares[-1][row["file"]] = row["count"]
+        for share in shares:
+            names = self.spark.createDataFrame([(file,) for file in share], "file string")
+            yield wanted.join(F.broadcast(names), "file", "left_semi"), list(share), sum(share.values())
+
+    def _rounds(
+        self, wanted: DataFrame, items_files: Sequence[str], count: int, progress: Progress
+    ) -> Iterator[tuple[int, list[DataFrame]]]:
+        """Encode and commit a share: how many contents ended in a vector or a failure, and the failures.
+
+        A share of more than `commit_contents` is one large file. Its tasks run in several rounds, each of which reads
+        its own row groups.
+        """
         folder = self.store.fresh_folder(self.table)
-        task = self._task(folder)
-        rows = self._rows(wanted, items_files, count)
-        written = self._run_on_workers(rows, lambda b: encode_partition(task, b), from_arrow_schema(WRITTEN))
+        task, schema = self._task(folder), from_arrow_schema(WRITTEN)
+        rows, encode = self._rows(wanted, items_files, count), lambda b: encode_partition(task, b)
+        rounds = -(-count // self.settings.embed.commit_contents)
+        if rounds == 1:
+            with task_progress(self.spark, progress, count):
+                written = self._run_on_workers(rows, encode, schema)
+            yield self._committed(folder, written)
+            return
+        most = batch_rows(self.night.source.table, self.settings.embed.batch_rows)
+        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
+            made = rows.mapInArrow(encode, schema).rdd
+        tasks = made.getNumPartitions()
+        at_once = -(-tasks // rounds)
+        for start in range(0, tasks, at_once):
+            some = range(start, min(start + at_once, tasks))
+            with task_progress(self.spark, progress, count // rounds):
+                written = self.spark.sparkContext.runJob(made, list, some)
+            yield self._committed(folder, written)
+
+    def _committed(self, folder: Path, written: Sequence[Row]) -> tuple[int, list[DataFrame]]:
+        """Commit what some tasks wrote."""
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
         done = sum(r["rows"] for r in written)
-        if done > count:
-            raise ReconciliationError(f"{self.name}: {count} contents were to be encoded, {done} came back")
         if files["vectors"]:
             made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
             self._commit(made, sum(r["rows"] for r in files["vectors"]))
@@ -359,6 +394,7 @@ class _Modality:
         frame = quarantine_rows(
             rows,
             date=self.context.date,
+            run_id=self.context.run_id,
             stage=STAGE,
             entity="item",
             reason=F.col("reason"),

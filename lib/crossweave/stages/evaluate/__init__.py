@@ -13,6 +13,7 @@ from crossweave.errors import SettingsError
 from crossweave.evaluation.judge import REORDERING
 from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import MetricRow, SliceRow
+from crossweave.redaction import without_remembered
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY
@@ -86,7 +87,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
     path = context.folder / "report.html"
     content = report_content(work, metrics, slices, refused, drift, pairs)
-    write_atomically(path, render_report(content))
+    write_atomically(path, without_remembered(render_report(content)))
     record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
     record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from crossweave.errors import SettingsError
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import open_items
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY, fit_baseline, rank_baseline, why_not
 from crossweave.stages.evaluate.manifest import last_manifest
+from crossweave.tables.receipts import Receipts
+from crossweave.tables.store import TableStore
 
 
 def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], dict[str, str]]:
@@ -26,6 +29,8 @@ def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], d
             ease_items=settings.ease_items,
             modalities=len(manifest.modalities),
             cold=protocol == "cold",
+            interactions=_interactions(context),
+            knn=(settings.item_knn_items, settings.item_knn_interactions),
         )
         if why:
             left_out[name] = why
@@ -54,8 +59,18 @@ def baseline_lists(
     progress = context.progress("baselines", users * (len(names) - 1), "users")
     for done, name in enumerate(names[1:]):
         progress.update(done * users, f"fitting {name}")
-        scorer = fit_baseline(name, seen_UN, items.vectors, items.present_NM)
+        try:
+            scorer = fit_baseline(name, seen_UN, items.vectors, items.present_NM)
+        except (SettingsError, MemoryError) as error:  # a comparison less is no reason to lose the report
+            left_out[name] = str(error) or "there was not memory enough to fit it"
+            continue
         tick = lambda ranked, at=done * users, name=name: progress.update(at + ranked, name)  # noqa: E731
         lists[name] = rank_baseline(scorer, histories, seen, popularity_N, candidates_N, k, tick)
     progress.close(users * (len(names) - 1))
     return lists, left_out
+
+
+def _interactions(context: StageContext) -> int:
+    """Return how many interactions there are, of all splits: those of training are fewer."""
+    version = Receipts(context.workspace).required("ingest").writes["interactions"]
+    return TableStore(context.workspace / "tables").required("interactions", version).rows

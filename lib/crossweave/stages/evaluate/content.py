@@ -36,6 +36,7 @@ from crossweave.stages.evaluate.promotion import what_stays
 from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_shown
 from crossweave.stages.evaluate.space import item_tensors, plan_map, plan_retrieval, with_vector
 from crossweave.tables.files import read_json
+from crossweave.tables.quarantine import grouped
 from crossweave.tables.receipts import Receipts
 
 HEADLINE = ("ndcg", "recall", "coverage")
@@ -117,23 +118,21 @@ def report_content(
 
 
 def _quarantine(judging: Judging) -> list[QuarantineRow]:
-    rows = judging.store.read(judging.spark, "quarantine")
-    rows = rows.dropDuplicates(["stage", "modality", "reason", "item_id", "user_id", "detail"])
-    sample = F.struct(
-        F.coalesce("item_id", F.lit("")).alias("item_id"), F.coalesce("detail", F.lit("")).alias("detail")
-    )
-    groups = rows.groupBy("stage", F.coalesce("modality", "entity").alias("modality"), "reason").agg(
-        F.count("*").alias("count"), F.slice(F.sort_array(F.collect_set(sample)), 1, SAMPLES).alias("samples")
-    )
+    """Return what was refused when the judged catalog and its vectors were made, beside what ever was."""
+    runs = [judging.context.run_id]
+    for stage in ("ingest", "embed"):
+        receipt = Receipts(judging.context.workspace).latest(stage)
+        runs += [receipt.details.get("refused_by", receipt.run_id)] if receipt is not None else []
     return [
         QuarantineRow(
             r["stage"],
             r["modality"],
             r["reason"],
             r["count"],
-            [(sample["item_id"], sample["detail"]) for sample in r["samples"]],
+            [(sample["item_id"], sample["detail"]) for sample in r["samples"] or ()],
+            r["ever"],
         )
-        for r in groups.orderBy("stage", "modality", "reason").collect()
+        for r in grouped(judging.store.read(judging.spark, "quarantine"), runs, SAMPLES)
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 from pyspark.sql import functions as F
 
@@ -13,6 +14,7 @@ from crossweave.feeding.items import open_items
 from crossweave.stages.export.source import Source
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
+FORMULA, NUMBER = r"^('?[=+\-@\t\r\n＝＋－＠])", r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 TABS = csv.WriteOptions(delimiter="\t", quoting_style="needed")
 
 
@@ -33,10 +35,20 @@ def mmrec(source: Source, folder: Path) -> tuple[int, int]:
             filled_NF[~present_N] = filled_NF[present_N].mean(axis=0)
         np.save(folder / f"{label}_feat.npy", filled_NF)
         np.save(folder / f"{label}_present.npy", present_N)
-    numbered = pa.table({"item_id": source.item_ids, "itemID": pa.array(np.arange(items.count))})
+    numbered = pa.table({"item_id": as_cells(source.item_ids), "itemID": pa.array(np.arange(items.count))})
     csv.write_csv(numbered, folder / "i_id_mapping.csv", TABS)
     due, written = _interactions(source, folder)
     return items.count + due, len(numbered) + written
+
+
+def as_cells(ids: pa.Array) -> pa.Array:
+    """Return ids as a spreadsheet may open them: before what it would take for a formula stands an apostrophe.
+
+    Numbers stay numbers. Who reads the file takes an apostrophe away that stands before = + - @ or a tab.
+    """
+    if not pa.types.is_string(ids.type):
+        return ids
+    return pc.if_else(pc.match_substring_regex(ids, NUMBER), ids, pc.replace_substring_regex(ids, FORMULA, r"'\1"))
 
 
 def _interactions(source: Source, folder: Path) -> tuple[int, int]:
@@ -56,6 +68,6 @@ def _interactions(source: Source, folder: Path) -> tuple[int, int]:
         "x_label": pa.array(frame["split"].map(SPLITS).to_numpy()),
     }
     csv.write_csv(pa.table(columns), folder / "crossweave.inter", TABS)
-    numbers = pa.table({"user_id": pa.array(users, pa.string()), "userID": pa.array(np.arange(len(users)))})
+    numbers = pa.table({"user_id": as_cells(pa.array(users, pa.string())), "userID": pa.array(np.arange(len(users)))})
     csv.write_csv(numbers, folder / "u_id_mapping.csv", TABS)
     return due, len(frame)

@@ -10,6 +10,7 @@ from crossweave import __version__
 from crossweave.alignment.blend import FOLDER
 from crossweave.alignment.onnx import save_towers
 from crossweave.alignment.store import WEIGHTS
+from crossweave.redaction import redacted
 from crossweave.stages.export.source import Source
 from crossweave.tables.files import write_atomically
 
@@ -95,5 +96,5 @@ def _with_card(source: Source, folder: Path) -> tuple[int, int]:
         files="\n".join(f"- `{name}`: {FILES[name]}" for name in there),
         blend=blend,
     )
-    write_atomically(folder / "README.md", card)
+    write_atomically(folder / "README.md", redacted(card))
     return 1, 1

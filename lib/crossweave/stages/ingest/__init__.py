@@ -24,7 +24,7 @@ from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME
 from crossweave.tables.events import judged_blocks, judged_interactions, judged_users
 from crossweave.tables.files import digest
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
-from crossweave.tables.quarantine import count_reasons, quarantine_rows
+from crossweave.tables.quarantine import count_reasons, last_run, quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.source import Source, check_source, read_source
 from crossweave.tables.splits import is_drawn
@@ -93,6 +93,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
             "item": "integer" if inputs.items.is_integer(items.id) else "string",
             "user": "integer" if inputs.interactions.is_integer(interactions.user) else "string",
         },
+        "refused_by": night.refused_by,
         "repeated_ids": night.ledgers["items"].quarantined.get("duplicate_id", 0),
         "prints": prints,
         "split": split,
@@ -184,6 +185,7 @@ class _Night:
         self.ledgers: dict[str, Ledger] = {}
         self.metrics: dict[str, float] = {}
         self.writes: dict[str, int] = {}
+        self.refused_by = context.run_id  # the run that tonight's quarantine rows carry
         self.split: dict[str, Any] = {}  # how the interactions are parted, for the run record
         self._heads = {name: self.store.snapshot(name) for name in TABLES}  # what tonight's commits follow
         self._refused: list[DataFrame] = []
@@ -209,6 +211,8 @@ class _Night:
             known = head.rows if head is not None else 0
             again = head is not None and self.store.has_committed("quarantine", once)
             head = self.store.write(rows, "quarantine", "append", base=head.version if head else None, once=once)
+            if again:  # an attempt that died after this commit has refused these rows
+                self.refused_by = last_run(self.store.read(self.spark, "quarantine"), STAGE) or self.refused_by
             if not again and head.rows - known != expected:
                 raise ReconciliationError(f"quarantine got {head.rows - known} rows, {expected} were counted")
         self.writes["quarantine"] = head.version
@@ -382,7 +386,8 @@ class _Night:
 
     def _refuse(self, rows: DataFrame, entity: str, note: str = "", /, **values: F.Column) -> None:
         detail = F.format_string(f"row %d of %s{note}", "row", "file")
-        refused = quarantine_rows(rows, date=self.context.date, stage=STAGE, entity=entity, detail=detail, **values)
+        date, run = self.context.date, self.context.run_id
+        refused = quarantine_rows(rows, date=date, run_id=run, stage=STAGE, entity=entity, detail=detail, **values)
         self._refused.append(refused)
 
     def _nothing_refused(self) -> DataFrame:
