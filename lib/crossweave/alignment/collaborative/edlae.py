@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, diags
 
 from crossweave.alignment.balance import balanced
 from crossweave.alignment.collaborative.item_item import ItemItem
+from crossweave.alignment.ranges import Above0, AtLeast0, AtLeast1, Share, ShareBelow1
 
 SOLVED_AT_ONCE = 64
 
@@ -28,11 +29,11 @@ class Edlae(ItemItem):
     def fit(
         cls,
         seen_UN: csr_matrix,
-        dropout: float = 0.33,
-        l2: float = 2.0,
-        user_balance: float = 0.5,
-        dense_items: int = 20_000,
-        neighbours: int = 256,
+        dropout: ShareBelow1 = 0.33,
+        l2: Above0 = 2.0,
+        user_balance: Share = 0.5,
+        dense_items: AtLeast0 = 20_000,
+        neighbours: AtLeast1 = 256,
     ) -> Self:
         """Solve the normal equations: time N³ and memory 3 × 8 N² bytes dense, N × neighbours³ where sparse."""
         if not 0.0 <= dropout < 1.0 or l2 <= 0.0 or not 0.0 <= user_balance <= 1.0:

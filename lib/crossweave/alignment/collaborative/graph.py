@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_matrix, diags
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
+from crossweave.alignment.ranges import AtLeast0, AtLeast1, NotNegative
 
 
 class Graph(ItemItem):
@@ -23,10 +24,10 @@ class Graph(ItemItem):
     def fit(
         cls,
         seen_UN: csr_matrix,
-        alpha: float = 0.3,
-        factors: int = 256,
-        dense_items: int = 20_000,
-        neighbours: int = 256,
+        alpha: NotNegative = 0.3,
+        factors: AtLeast1 = 256,
+        dense_items: AtLeast0 = 20_000,
+        neighbours: AtLeast1 = 256,
     ) -> Self:
         """Compute the filter in closed form."""
         per_user, per_item = (np.asarray(seen_UN.sum(axis=axis), np.float64).ravel() for axis in (1, 0))
