@@ -1,19 +1,17 @@
 """Checks this machine and says how to mend each finding."""
 
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from crossweave.errors import CrossweaveError
-from crossweave.runtime.doctor import examine
-from crossweave.runtime.job import parse, refuse
+from crossweave.runtime.process import start
 
 
-def main(arguments: list[str]) -> int:
-    try:
-        settings, _ = parse("doctor", arguments)
-    except CrossweaveError as error:
-        return refuse(error, print)
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.doctor import examine
+    from crossweave.runtime.job import parse
+
+    settings, _ = parse("doctor", arguments)
     here = Path(__file__).resolve().parents[1] / "conf" / "spark" / "local.conf"
     findings = list(examine(settings, Path(os.environ.get("CROSSWEAVE_SPARK_CONF", here))))
     for finding in findings:
@@ -26,4 +24,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(main, print)

@@ -19,7 +19,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": set(),
     "feeding": {"tables"},
-    "runtime": {"config"},
+    "runtime": {"config", "tables"},
     "scoring": {"alignment"},
     "tables": set(),
     "training": {"feeding", "alignment"},

@@ -25,7 +25,9 @@ TORN = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, Assertion
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 FREE_TEXT = re.compile(r"encoders\.|score\.rules\.(allow|block)\.|model\.(\w+_settings|collaborative|content_map)\b")
 """Settings below which an empty string may mean something."""
-PLACE = re.compile(r"workspace|inputs\.root|inputs\.\w+\.path|weights\.root|export\.path|encoders\..+\.(path|root|folder)")
+PLACE = re.compile(
+    r"workspace|inputs\.root|inputs\.\w+\.path|weights\.root|export\.path|encoders\..+\.(path|root|folder)"
+)
 """Settings that name a file or folder."""
 
 
@@ -61,7 +63,9 @@ def read_pair(pair: str) -> Any:
     if not separator or not key.strip():
         raise SettingsError(f"--set takes section.key=value, got {short(pair)}")
     if not value.strip():
-        raise SettingsError(f"--set {pair}: there is no value behind the =", "write null for none, '' for an empty text")
+        raise SettingsError(
+            f"--set {pair}: there is no value behind the =", "write null for none, '' for an empty text"
+        )
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key.strip()}={value}"]), resolve=False)
     except TORN as error:

@@ -43,7 +43,8 @@ ENCODERS: dict[tuple[str, str], str] = {
 def make_encoder(kind: str, name: str, settings: Mapping[str, Any], path: str = "encoder") -> Encoder:
     """Build the encoder `name` for modalities of `kind`, without loading weights.
 
-    `path` is where its settings stand, for messages. Raises SettingsError when no such encoder exists, or when a setting is unknown, missing or of a wrong type.
+    `path` is where its settings stand, for messages. Raises SettingsError when no such encoder exists, or when a
+    setting is unknown, missing or of a wrong type.
     """
     encoder_class = _find_class(kind, name)
     try:

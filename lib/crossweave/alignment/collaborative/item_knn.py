@@ -21,7 +21,9 @@ class ItemKnn(ItemItem):
     """
 
     @classmethod
-    def fit(cls, seen_UN: csr_matrix, neighbours: AtLeast1 = 200, shrink: NotNegative = 10.0, dense_items: AtLeast0 = 20_000) -> Self:
+    def fit(
+        cls, seen_UN: csr_matrix, neighbours: AtLeast1 = 200, shrink: NotNegative = 10.0, dense_items: AtLeast0 = 20_000
+    ) -> Self:
         """Count common users: time of the sparse product XᵀX, memory of some of its columns and of what is kept."""
         if neighbours < 1 or shrink < 0.0:
             raise TypeError("neighbours must be at least 1 and shrink at least 0")

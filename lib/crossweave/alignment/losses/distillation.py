@@ -19,7 +19,13 @@ class Distillation(ContentLoss):
     """
 
     def __init__(
-        self, dim: int, modalities: int, rank: AtLeast1 = 64, alpha: Above0 = 5.0, l2: Above0 = 0.1, iterations: AtLeast1 = 10
+        self,
+        dim: int,
+        modalities: int,
+        rank: AtLeast1 = 64,
+        alpha: Above0 = 5.0,
+        l2: Above0 = 0.1,
+        iterations: AtLeast1 = 10,
     ) -> None:
         super().__init__(dim, modalities)
         self.teacher = {"rank": rank, "alpha": alpha, "l2": l2, "iterations": iterations}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from crossweave.alignment.towers.sequence import SequenceTower
 from crossweave.alignment.ranges import AtLeast1
+from crossweave.alignment.towers.sequence import SequenceTower
 
 
 class Recurrent(SequenceTower):
