@@ -7,6 +7,7 @@ import datetime
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,7 +61,9 @@ def _run_job(
     except Exception as error:
         return refuse(error, say)
     say(f"crossweave {job} · {date} · run {run.run_id}")
-    result = run.execute(chosen, lambda record: say(describe(record)))
+    with suppress(SystemExit):  # of some library within a stage: the record says what it was
+        run.execute(chosen, lambda record: say(describe(record)))
+    result = run.result
     for what in run.warnings:
         say(f"  warning: {what}")
     _conclude(result, run.folder, say)

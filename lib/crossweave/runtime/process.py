@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from crossweave.runtime.stopping import STOPPED, deferred, end_now, stoppable, stopped_by, within
+from crossweave.runtime.stopping import STOPPED, end_now, stoppable, stopped_by, too_late, within
 
 Main = Callable[[Sequence[str]], int]
 Say = Callable[[str], None]
@@ -27,14 +27,17 @@ def start(main: Main, say: Say) -> NoReturn:
     """
     _open_screen()
     logging.raiseExceptions = False  # a log that cannot be written must not write about it on the screen
+    root = logging.getLogger()  # py4j logs every lost call there, with a traceback, and raises it as well
+    root.addHandler(logging.NullHandler())
+    root.addFilter(lambda record: not record.exc_info)
     threading.excepthook = _note_thread  # Horovod's threads end by exceptions that its caller hears of anyway
     sys.unraisablehook = lambda unraisable: None
     with stoppable():
         _follow_spark_submit()
         code = _code_of(main, say)
-        with deferred(lambda: code):
-            _stop_spark()
-            end_now(code)
+        too_late(lambda: code)
+        _stop_spark()
+        end_now(code)
     raise AssertionError("the process has ended")
 
 

@@ -20,7 +20,7 @@ from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.session import open_session
-from crossweave.runtime.stopping import Stopped, deferred, leave_word
+from crossweave.runtime.stopping import Stopped, leave_word, too_late
 from crossweave.runtime.tracking import Tracker, facts_of, publish
 from crossweave.tables.files import temporary
 from crossweave.tables.litter import remove_litter
@@ -97,8 +97,8 @@ class Run:
             if not isinstance(error, Exception | KeyboardInterrupt):
                 raise
         finally:
-            with deferred(self._ended):
-                self._conclude(handler)
+            too_late(lambda: self.result.exit_code)
+            self._conclude(handler)
         return self.result
 
     def _conclude(self, handler: logging.Handler) -> None:
@@ -116,9 +116,6 @@ class Run:
         """Write down that the run was stopped; returns its exit code."""
         self.result.fail(Stopped())
         self.result.write()
-        return self.result.exit_code
-
-    def _ended(self) -> int:
         return self.result.exit_code
 
     def _one(self, name: str, stage: Stage) -> StageRecord:

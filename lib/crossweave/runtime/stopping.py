@@ -81,18 +81,10 @@ def stoppable() -> Iterator[None]:
         _state = None
 
 
-@contextmanager
-def deferred(last_words: Callable[[], int]) -> Iterator[None]:
-    """Let a signal raise nothing while the body puts down how the run ended; `last_words` returns the exit code."""
-    if _state is None:
-        yield
-        return
-    before = _state.deferred, _state.last_words
-    _state.deferred, _state.last_words = True, last_words
-    try:
-        yield
-    finally:
-        _state.deferred, _state.last_words = before
+def too_late(last_words: Callable[[], int]) -> None:
+    """Let signals raise nothing from here on: how it ended is known, and only to be put down."""
+    if _state is not None:
+        _state.deferred, _state.last_words = True, last_words
 
 
 def leave_word(last_words: Callable[[], int]) -> None:
