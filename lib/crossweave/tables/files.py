@@ -13,7 +13,7 @@ from typing import Any
 from crossweave.errors import TableError
 
 TEMPORARY = re.compile(
-    r"^\.(?P<name>.+)\.(?P<token>[0-9a-f]{32}|[0-9]{8}T[0-9]{6}-[a-z]+-[0-9a-f]{6}|new|old)(\.(tmp|old|moved))?$"
+    r"^\.(?P<name>.+?)\.(?P<token>[0-9a-f]{32}|[0-9]{8}T[0-9]{6}-[a-z]+-[0-9a-f]{6}|new|old)(\.(tmp|old|moved))?$"
 )
 """The one rule of names: what is unfinished, or on its way out, is called `.NAME.TOKEN`, TOKEN a random number or a
 run. What a killed run left is known by it (`litter.py`)."""
