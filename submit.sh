@@ -140,12 +140,17 @@ setup() {
   say "ready after $((SECONDS - start)) s"
 }
 
-spark_submit() {
+# A word for PYSPARK_SUBMIT_ARGS, which Python reads as a POSIX shell would.
+quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
+
+# Runs a job that may use Spark. The job's own process stands in front, so that signals and exit codes are its own, and
+# starts the JVM when a stage asks for it; a cluster that runs the driver itself gets spark-submit.
+run_job() {
   local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" words=()
   shift
   while [ $# -gt 0 ]; do
     case "$1" in
-      --spark-conf) spark_conf=${2:?--spark-conf needs a file}; shift 2 ;;
+      --spark-conf) [ $# -ge 2 ] || { say "--spark-conf needs a file"; exit 2; }; spark_conf=$2; shift 2 ;;
       *) words+=("$1"); shift ;;
     esac
   done
@@ -156,9 +161,14 @@ spark_submit() {
   export SPARK_HOME PYSPARK_PYTHON="$PYTHON" PYSPARK_DRIVER_PYTHON="$PYTHON"
   export PYTHONPATH="$ROOT/lib${PYTHONPATH:+:$PYTHONPATH}"
   # Spark's own start-up chatter is not ours to show; its errors are.
-  exec "$SPARK_HOME/bin/spark-submit" --properties-file "$spark_conf" \
-    --driver-java-options "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" \
-    "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
+  local options=(--properties-file "$spark_conf" --driver-java-options
+    "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" --conf spark.ui.showConsoleProgress=false)
+  if grep -Eq '^[[:space:]]*spark\.submit\.deployMode[[:space:]=:]+cluster' "$spark_conf"; then
+    exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
+  fi
+  PYSPARK_SUBMIT_ARGS="$(for word in "${options[@]}"; do quoted "$word"; done)pyspark-shell"
+  export PYSPARK_SUBMIT_ARGS
+  exec "$PYTHON" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
 }
 
 pack() {
@@ -200,5 +210,5 @@ case "$verb" in
   test) cd "$ROOT" && PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest "$@" ;;
   pack) pack ;;
   demo | doctor | gc | query) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
-  *) spark_submit "$file" "$@" ;;
+  *) run_job "$file" "$@" ;;
 esac

@@ -1,9 +1,16 @@
 """Writes item and sequence tensors as Petastorm datasets."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.tensors import build_tensors
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.tensors import build_tensors
+
+    return run_job("tensors", [("tensors", build_tensors)], arguments, print)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("tensors", [("tensors", build_tensors)], sys.argv[1:], say=print))
+    start(main, print)

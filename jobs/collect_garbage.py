@@ -1,9 +1,16 @@
 """Removes data that no stage, no recent run and no late reader needs."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.collect import collect_garbage
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.collect import collect_garbage
+
+    return run_job("gc", [("gc", collect_garbage)], arguments, print)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("gc", [("gc", collect_garbage)], sys.argv[1:], say=print))
+    start(main, print)

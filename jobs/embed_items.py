@@ -1,9 +1,16 @@
 """Encodes the contents of the catalog that have no vector yet, each once."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.embed import build_encoders, embed_items
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.embed import build_encoders, embed_items
+
+    return run_job("embed", [("embed", embed_items)], arguments, print, check=build_encoders)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("embed", [("embed", embed_items)], sys.argv[1:], say=print, check=build_encoders))
+    start(main, print)

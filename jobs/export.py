@@ -1,9 +1,16 @@
 """Writes the recommendations for other systems."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.export import check_export, export
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.export import check_export, export
+
+    return run_job("export", [("export", export)], arguments, print, check=check_export)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("export", [("export", export)], sys.argv[1:], say=print, check=check_export))
+    start(main, print)

@@ -1,9 +1,16 @@
 """Reads the catalog: checks the input contract, hashes every content, commits the tables."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.ingest import ingest_catalog
+
+    return run_job("ingest", [("ingest", ingest_catalog)], arguments, print)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("ingest", [("ingest", ingest_catalog)], sys.argv[1:], say=print))
+    start(main, print)

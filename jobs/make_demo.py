@@ -1,9 +1,16 @@
 """Makes the demo shop."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.demo import make_demo
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.demo import make_demo
+
+    return run_job("demo", [("demo", make_demo)], arguments, print)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("demo", [("demo", make_demo)], sys.argv[1:], say=print))
+    start(main, print)

@@ -1,43 +1,51 @@
 """Every stage in order: from Parquet to recommendations, metrics and the report."""
 
-import sys
+from __future__ import annotations
 
-from crossweave.runtime.job import Settings, StageList, run_job
-from crossweave.stages.demo import make_demo, reads_demo
-from crossweave.stages.embed import build_encoders, embed_items
-from crossweave.stages.evaluate import check_evaluation, evaluate
-from crossweave.stages.export import check_export, export
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import check_scoring, score_users
-from crossweave.stages.tensors import build_tensors
-from crossweave.stages.train import check_model, train_alignment
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from crossweave.runtime.process import start
+
+if TYPE_CHECKING:
+    from crossweave.runtime.job import Settings, StageList
 
 
 def stages(settings: Settings) -> StageList:
     """List the stages of these settings: the demo shop only where it is the input, export only where it has a path."""
+    from crossweave.stages import demo, embed, evaluate, export, ingest, score, tensors, train
+
     chain: StageList = [
-        ("ingest", ingest_catalog),
-        ("embed", embed_items),
-        ("tensors", build_tensors),
-        ("train", train_alignment),
-        ("score", score_users),
+        ("ingest", ingest.ingest_catalog),
+        ("embed", embed.embed_items),
+        ("tensors", tensors.build_tensors),
+        ("train", train.train_alignment),
+        ("score", score.score_users),
     ]
     if settings.split.method != "none":
-        chain.append(("evaluate", evaluate))
-    before: StageList = [("demo", make_demo)] if reads_demo(settings) else []
-    after: StageList = [("export", export)] if settings.export.path else []
+        chain.append(("evaluate", evaluate.evaluate))
+    before: StageList = [("demo", demo.make_demo)] if demo.reads_demo(settings) else []
+    after: StageList = [("export", export.export)] if settings.export.path else []
     return before + chain + after
 
 
 def check(settings: Settings) -> None:
     """Refuse settings that a late stage could not use before the first one starts."""
-    build_encoders(settings)
-    check_model(settings)
-    check_scoring(settings)
-    check_evaluation(settings)
+    from crossweave.stages import embed, evaluate, export, score, train
+
+    embed.build_encoders(settings)
+    train.check_model(settings)
+    score.check_scoring(settings)
+    evaluate.check_evaluation(settings)
     if settings.export.path:
-        check_export(settings)
+        export.check_export(settings)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+
+    return run_job("pipeline", stages, arguments, print, check)
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("pipeline", stages, sys.argv[1:], say=print, check=check))
+    start(main, print)

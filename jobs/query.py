@@ -1,21 +1,20 @@
 """Prints a ranked table: what a user gets, what is near an item, what a sentence finds in the aligned space."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.errors import CrossweaveError, SettingsError
-from crossweave.runtime.job import parse_with, refuse
-from crossweave.stages.query import Query
+from crossweave.runtime.process import start
 
 MOST = 1000  # rows of the table that is printed
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.errors import CrossweaveError, SettingsError
+    from crossweave.runtime.job import parse_with, refuse
+    from crossweave.stages.query import Query
+
     try:
-        words, settings, _ = parse_with(
-            "query",
-            arguments,
-            {"--user": "ID", "--item": "ID", "--text": "SENTENCE", "--modality": "NAME", "--top": "N"},
-        )
+        options = {"--user": "ID", "--item": "ID", "--text": "SENTENCE", "--modality": "NAME", "--top": "N"}
+        words, settings, _ = parse_with("query", arguments, options)
         asked = [name for name in ("user", "item", "text") if words[name] is not None]
         if len(asked) != 1:
             raise SettingsError("query takes exactly one of --user ID, --item ID, --text SENTENCE")
@@ -35,4 +34,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(main, print)

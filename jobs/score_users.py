@@ -1,9 +1,16 @@
 """Scores every user: exact top-K with reasons."""
 
-import sys
+from collections.abc import Sequence
 
-from crossweave.runtime.job import run_job
-from crossweave.stages.score import score_users
+from crossweave.runtime.process import start
+
+
+def main(arguments: Sequence[str]) -> int:
+    from crossweave.runtime.job import run_job
+    from crossweave.stages.score import score_users
+
+    return run_job("score", [("score", score_users)], arguments, print)
+
 
 if __name__ == "__main__":
-    sys.exit(run_job("score", [("score", score_users)], sys.argv[1:], say=print))
+    start(main, print)

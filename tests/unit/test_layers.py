@@ -20,7 +20,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": {"encoders"},
     "feeding": {"tables"},
-    "runtime": {"config"},
+    "runtime": {"config", "tables"},
     "scoring": {"alignment"},
     "tables": set(),
     "training": {"feeding", "alignment"},

@@ -15,7 +15,7 @@ Limit = Annotated[float, Field(ge=0.0)]
 class DriftSettings(Section):
     """How far a night may move from the one that is served before somebody is told; null: never told."""
 
-    sample: Annotated[int, Field(ge=10)]
+    sample: Annotated[int, Field(ge=10, lt=2**31)]
     neighbours: Fraction | None
     scores: Limit | None
     features: Limit | None

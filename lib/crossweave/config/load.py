@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from crossweave.config.plain import merged, read_file, read_pair, read_text, resolved, short, sound
 from crossweave.config.saved import references, refuse_redacted, remember_secrets, saved_settings
 from crossweave.config.schema import Place, Settings
 from crossweave.errors import SettingsError
@@ -29,17 +28,13 @@ def load_settings(files: Sequence[str | Path] = (), pairs: Sequence[str] = ()) -
     interpolation (`${inputs.root}`) is resolved after the merge.
     Raises SettingsError naming the key, what was expected and near matches.
     """
-    merged = OmegaConf.create(_base_text())
+    whole = read_text(_base_text())
     for file in files:
-        merged = _merge(merged, _read(Path(file)), str(file))
+        whole = _over(whole, read_file(Path(file)), str(file))
     for pair in pairs:
-        merged = _merge(merged, _pair(pair), f"--set {pair}")
-    remember_secrets(OmegaConf.to_container(merged, resolve=False))
-    try:
-        plain = OmegaConf.to_container(merged, resolve=True)
-        kept = references(merged)
-    except OmegaConfBaseException as error:
-        raise SettingsError(f"the settings refer to something that is not there: {_first_line(error)}") from error
+        whole = _over(whole, read_pair(pair), f"--set {pair}")
+    remember_secrets(whole)
+    plain, kept = resolved(whole), references(whole)
     refuse_redacted(plain)
     return _validate(plain).referring(kept)
 
@@ -49,10 +44,8 @@ def override(settings: Settings, values: Mapping[str, Any], source: str) -> Sett
 
     Raises SettingsError naming the key, what was expected and near matches.
     """
-    over = OmegaConf.create(nested(values), flags={"allow_objects": False})
-    merged = _merge(OmegaConf.create(settings.model_dump(mode="json")), over, source)
     kept = {p: text for p, text in settings.references.items() if not _is_laid_over(p, values)}
-    return _validate(OmegaConf.to_container(merged, resolve=False)).referring(kept)
+    return _validate(_over(settings.model_dump(mode="json"), nested(values), source)).referring(kept)
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +56,8 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         place = whole
         for part in above:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise SettingsError(f"{path} lies below a setting that is given a value itself", "drop one of the two")
         place[name] = value
     return whole
 
@@ -87,39 +82,15 @@ def _base_text() -> str:
     return (REPOSITORY_CONF / "base.yaml").read_text(encoding="utf-8")
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise SettingsError(f"the settings file {path} does not exist", "check the path given to --conf")
-    try:
-        return OmegaConf.create(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not readable as YAML: {_first_line(error)}") from error
-
-
-def _pair(pair: str) -> Any:
-    key, separator, value = pair.partition("=")
-    if not separator or not key.strip():
-        raise SettingsError(f"--set takes section.key=value, got {pair!r}")
-    try:
-        return OmegaConf.from_dotlist([f"{key.strip()}={value}"])
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise SettingsError(f"--set {pair}: the value is not readable as YAML: {_first_line(error)}") from error
-
-
-def _merge(base: Any, over: Any, source: str) -> DictConfig:
-    if not isinstance(over, DictConfig):
+def _over(base: dict[Any, Any], over: Any, source: str) -> dict[Any, Any]:
+    if not isinstance(over, Mapping):
         raise SettingsError(f"{source} must hold sections of settings, not a list or a plain value")
-    try:
-        merged = OmegaConf.merge(base, over)
-    except OmegaConfBaseException as error:
-        raise SettingsError(f"{source} does not fit the settings before it: {_first_line(error)}") from error
-    assert isinstance(merged, DictConfig)
-    return merged
+    return merged(base, over)
 
 
 def _validate(plain: Any) -> Settings:
     try:
-        return Settings.model_validate(plain)
+        return Settings.model_validate(sound(plain))
     except ValidationError as error:
         raise _explain(error, plain) from error
 
@@ -133,7 +104,7 @@ def _explain(error: ValidationError, plain: Any) -> SettingsError:
         elif item["type"] == "missing":
             lines.append(f"{path} is required")
         else:
-            got = "" if isinstance(item["input"], Mapping | BaseModel) else f", got {item['input']!r}"
+            got = "" if isinstance(item["input"], Mapping | BaseModel) else f", got {short(item['input'])}"
             message = item["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {message}{got}" if path else message)
     return SettingsError("; ".join(lines), "conf/base.yaml lists every setting with its meaning")
@@ -155,7 +126,3 @@ def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tup
         yield (*prefix, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _paths(field.annotation, (*prefix, name))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -32,10 +32,14 @@ def _read_environment(name: str, *default: Any) -> str | None:
 OmegaConf.register_resolver("oc.env", _read_environment, replace=True)
 
 
-def references(merged: DictConfig) -> dict[Place, str]:
-    """Return every setting whose value comes from the environment, be it by way of others, with its text."""
+def references(plain: Mapping[Any, Any]) -> dict[Place, str]:
+    """Return every setting whose value comes from the environment, be it by way of others, with its text.
+
+    `plain` are the settings with their interpolations, which lead somewhere.
+    """
     found = {}
-    for place, text in _leaves(OmegaConf.to_container(merged, resolve=False)):
+    merged = OmegaConf.create(dict(plain))
+    for place, text in _leaves(plain):
         if isinstance(text, str) and "${" in text:
             _asked.clear()
             node: Any = merged

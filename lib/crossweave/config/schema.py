@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
-from crossweave.config.section import ByName, Fraction, Kind, Name, Positive, Section, sorted_by_name
+from crossweave.config.section import ByName, Count, Fraction, Kind, Name, Positive, Section, Seed, sorted_by_name
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
 
@@ -108,13 +108,13 @@ class EmbedSettings(Section):
     batch_rows: Positive
     rows_per_task: Positive
     max_bad_fraction: Fraction
-    min_bad_count: Annotated[int, Field(ge=0)]
+    min_bad_count: Count
     retry_failed: bool
     isolate_decoders: bool
-    item_seconds: Annotated[float, Field(gt=0.0)]
+    item_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)]
     item_megabytes: Positive
     commit_contents: Positive
-    compact_files: Annotated[int, Field(ge=2)]
+    compact_files: Annotated[int, Field(ge=2, lt=2**31)]
     fit_rows: Positive
     refit: bool
     selftest_rows: Positive
@@ -133,7 +133,7 @@ class TensorSettings(Section):
 class ModelSettings(Section):
     """The alignment model."""
 
-    dim: Annotated[int, Field(ge=2)]
+    dim: Annotated[int, Field(ge=2, le=65_536)]
     fusion: str
     fusion_settings: ByName[Any]
     user_tower: str
@@ -174,14 +174,14 @@ class TrainSettings(Section):
     weight_decay: Annotated[float, Field(ge=0.0)]
     content_learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
     content_weight_decay: Annotated[float, Field(ge=0.0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Count
     clip_norm: Annotated[float, Field(gt=0.0)]
     compression: Literal["none", "fp16"]
-    negatives: Annotated[int, Field(ge=0)]
+    negatives: Count
     negative_power: Fraction
     item_balance: Fraction
     weight_by: Literal["none", "weight"]
-    alignment_items: Annotated[int, Field(ge=2)]
+    alignment_items: Annotated[int, Field(ge=2, lt=2**31)]
     history_keep: tuple[Fraction, Fraction]
     history_limit: Positive
     metric: Annotated[str, Field(pattern=r"^(ndcg|recall)@[1-9][0-9]*$")]
@@ -191,7 +191,7 @@ class TrainSettings(Section):
     elastic: bool
     min_ranks: Positive
     keep_checkpoints: Positive
-    checkpoint_minutes: Annotated[float, Field(gt=0.0)]
+    checkpoint_minutes: Annotated[float, Field(gt=0.0, le=1e6)]
 
     @model_validator(mode="after")
     def _can_go_on(self) -> TrainSettings:
@@ -214,12 +214,12 @@ class EvaluateSettings(Section):
 
     ks: Annotated[list[Positive], Field(min_length=1)]
     bootstrap: Positive
-    sample_users: Annotated[int, Field(ge=0)]
+    sample_users: Count
     baselines: list[Baseline]
     ease_items: Positive
     item_knn_items: Positive
     item_knn_interactions: Positive
-    pointwise_users: Annotated[int, Field(ge=0)]
+    pointwise_users: Count
     gate: GateSettings | None
     drift: DriftSettings | None
     map_items: Annotated[int, Field(ge=0, le=2000)]
@@ -243,7 +243,7 @@ class ExportSettings(Section):
 class CollectSettings(Section):
     """What garbage collection keeps."""
 
-    keep_days: Annotated[int, Field(ge=0)]
+    keep_days: Annotated[int, Field(ge=0, le=36_500)]
     keep_versions: Positive
     dry_run: bool
 
@@ -251,8 +251,8 @@ class CollectSettings(Section):
 class DemoSettings(Section):
     """Size of the generated shop."""
 
-    items: Annotated[int, Field(ge=40)]
-    users: Annotated[int, Field(ge=10)]
+    items: Annotated[int, Field(ge=40, lt=2**31)]
+    users: Annotated[int, Field(ge=10, lt=2**31)]
     interactions: Positive
 
 
@@ -267,7 +267,7 @@ class Settings(Section):
     """All settings of a run."""
 
     workspace: str
-    seed: int
+    seed: Seed
     inputs: InputSettings
     split: SplitSettings
     modalities: Annotated[dict[Name, ModalitySettings], AfterValidator(sorted_by_name)]

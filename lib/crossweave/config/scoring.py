@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from crossweave.config.section import ByName, Fraction, InOrder, Name, Positive, Section, Split, sorted_by_name
+from crossweave.config.section import (
+    ByName,
+    Count,
+    Fraction,
+    InOrder,
+    Name,
+    Positive,
+    Section,
+    Split,
+    sorted_by_name,
+)
 
 
 class SegmentRule(Section):
@@ -69,7 +79,7 @@ class AnnSettings(Section):
     index: Literal["ivf", "hnsw"] | None
     lists: Positive | None
     probes: Positive
-    links: Annotated[int, Field(ge=2)]
+    links: Annotated[int, Field(ge=2, lt=2**31)]
     reach: Positive
     floor: Fraction
     sample: Positive
@@ -83,8 +93,8 @@ class ScoreSettings(Section):
     block_items: Positive
     history_splits: Annotated[list[Split], Field(min_length=1)]
     seen_splits: list[Split]
-    reasons: Annotated[int, Field(ge=0)]
-    reason_items: Annotated[int, Field(ge=0)]
+    reasons: Count
+    reason_items: Count
     rules: RuleSettings
     rerank: InOrder[dict[str, Any] | None] | None
     rerank_pool: Positive

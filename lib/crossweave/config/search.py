@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from crossweave.config.section import ByName, Positive, Section
+from crossweave.config.section import ByName, Count, Positive, Section
 
 
 class SearchRange(Section):
@@ -33,7 +34,7 @@ class SearchRange(Section):
             raise ValueError("log needs a low above 0 and no step")
         if self.step is not None:
             steps = (self.high - self.low) / self.step
-            if abs(steps - round(steps)) > 1e-6:
+            if not math.isfinite(steps) or abs(steps - round(steps)) > 1e-6:
                 raise ValueError(f"high must lie a whole number of steps of {self.step} above low")
         return self
 
@@ -48,7 +49,7 @@ class SearchRange(Section):
 class SearchSettings(Section):
     """The search for settings of `model` and `train`."""
 
-    trials: Annotated[int, Field(ge=0)]
+    trials: Count
     space: ByName[SearchRange]
     sampler: Literal["tpe", "random"]
     max_epochs: Positive | None

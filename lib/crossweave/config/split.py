@@ -30,7 +30,10 @@ class SplitSettings(Section):
     def _in_utc(cls, value: datetime.datetime | None) -> datetime.datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=datetime.UTC) if value.tzinfo is None else value.astimezone(datetime.UTC)
+        try:
+            return value.replace(tzinfo=datetime.UTC) if value.tzinfo is None else value.astimezone(datetime.UTC)
+        except OverflowError as error:
+            raise ValueError("expected a time that UTC can hold, from year 1 to 9999") from error
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> SplitSettings:

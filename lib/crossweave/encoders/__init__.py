@@ -40,10 +40,11 @@ ENCODERS: dict[tuple[str, str], str] = {
 }
 
 
-def make_encoder(kind: str, name: str, settings: Mapping[str, Any]) -> Encoder:
+def make_encoder(kind: str, name: str, settings: Mapping[str, Any], path: str = "encoder") -> Encoder:
     """Build the encoder `name` for modalities of `kind`, without loading weights.
 
-    Raises SettingsError when no such encoder exists, or when a setting is unknown, missing or of a wrong type.
+    `path` is where its settings stand, for messages. Raises SettingsError when no such encoder exists, or when a
+    setting is unknown, missing or of a wrong type.
     """
     encoder_class = _find_class(kind, name)
     try:
@@ -51,7 +52,7 @@ def make_encoder(kind: str, name: str, settings: Mapping[str, Any]) -> Encoder:
     except pydantic.ValidationError as error:
         known = sorted(encoder_class.Settings.model_fields)
         raise SettingsError(
-            f"encoder {name!r} ({kind}): " + "; ".join(_explain(item, known) for item in error.errors()),
+            f"encoder {name!r} ({kind}): " + "; ".join(_explain(item, known, path) for item in error.errors()),
             hint=f"Settings of this encoder: {', '.join(known)}.",
         ) from error
     return encoder_class(kind, checked)
@@ -75,9 +76,9 @@ def _find_class(kind: str, name: str) -> type[Encoder]:
     return found
 
 
-def _explain(item: Mapping[str, Any], known: list[str]) -> str:
+def _explain(item: Mapping[str, Any], known: list[str], place: str) -> str:
     """One pydantic error as a phrase: the path, what was expected, what came, and near matches."""
-    path = ".".join(["encoder", *(str(part) for part in item["loc"])])
+    path = ".".join([place, *(str(part) for part in item["loc"])])
     if item["type"] == "extra_forbidden":
         near = _near(str(item["loc"][-1]), known)
         return f"{path} is not a setting, expected one of: {', '.join(known)}" + (f" ({near})" if near else "")

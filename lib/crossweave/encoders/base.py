@@ -52,9 +52,9 @@ class BadValueError(ValueError):
 
 
 class EncoderSettings(pydantic.BaseModel):
-    """Base of each encoder's settings: frozen, unknown keys forbidden."""
+    """Base of each encoder's settings: frozen, unknown keys forbidden, numbers finite."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Encoder(abc.ABC):

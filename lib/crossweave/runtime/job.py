@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import signal
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from crossweave.config import Settings as Settings  # a job's door to the settings
 from crossweave.config import load_settings
 from crossweave.config.load import REPOSITORY_CONF
+from crossweave.config.places import check_places
+from crossweave.config.plain import first_line, short
 from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.redaction import redacted
+from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.run import Run, Stage
+from crossweave.runtime.stopping import stoppable
 from crossweave.runtime.tracking import open_trackers
 
 Say = Callable[[str], None]
 StageList = list[tuple[str, Stage]]
+FIRST_YEAR, LAST_YEAR = 1970, 2199
 
 
 def run_job(
@@ -35,19 +41,30 @@ def run_job(
 
     `stages` may depend on the settings; `check` may refuse them before anything is started.
     """
-    tell, say = say, lambda line: tell(redacted(line))
+    with stoppable():
+        return _run_job(job, stages, arguments, lambda line: say(redacted(line)), check)
+
+
+def _run_job(
+    job: str,
+    stages: StageList | Callable[[Settings], StageList],
+    arguments: Sequence[str],
+    say: Say,
+    check: Callable[[Settings], None] | None,
+) -> int:
     try:
         settings, date = parse(job, arguments)
         if check is not None:
             check(settings)
         trackers = open_trackers(settings)
-    except CrossweaveError as error:
+        chosen = stages if isinstance(stages, list) else stages(settings)
+        run = Run(job, settings, date, trackers)
+    except Exception as error:
         return refuse(error, say)
-    signal.signal(signal.SIGTERM, _stop)
-    chosen = stages if isinstance(stages, list) else stages(settings)
-    run = Run(job, settings, date, trackers)
     say(f"crossweave {job} · {date} · run {run.run_id}")
-    result = run.execute(chosen, lambda record: say(describe(record)))
+    with suppress(SystemExit):  # of some library within a stage: the record says what it was
+        run.execute(chosen, lambda record: say(describe(record)))
+    result = run.result
     for what in run.warnings:
         say(f"  warning: {what}")
     _conclude(result, run.folder, say)
@@ -63,7 +80,7 @@ def parse_with(
     job: str, arguments: Sequence[str], words: Mapping[str, str]
 ) -> tuple[dict[str, str | None], Settings, datetime.date]:
     """Read a job's own words too (option -> what stands for its value); returns them without dashes first."""
-    parser = _Parser(prog=f"submit.sh {job}", add_help=True)
+    parser = _Parser(prog=f"submit.sh {job}", add_help=True, allow_abbrev=False)
     parser.add_argument("--conf", action="append", default=[], metavar="FILE", help="settings over conf/base.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs")
     parser.add_argument("--date", default=None, metavar="YYYY-MM-DD", help="the run's date; default: today, UTC")
@@ -72,12 +89,22 @@ def parse_with(
     given = parser.parse_args(list(arguments))
     own = {option.lstrip("-"): getattr(given, option.lstrip("-")) for option in words}
     settings = load_settings(given.conf or [REPOSITORY_CONF / "local.yaml"], given.pairs)
-    if given.date is None:
-        return own, settings, datetime.datetime.now(datetime.UTC).date()
+    check_places(settings)
+    return own, settings, _date(given.date)
+
+
+def _date(given: str | None) -> datetime.date:
+    if given is None:
+        return datetime.datetime.now(datetime.UTC).date()
     try:
-        return own, settings, datetime.date.fromisoformat(given.date)
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", given):  # Python takes weeks and more
+            raise ValueError
+        date = datetime.date.fromisoformat(given)
     except ValueError as error:
-        raise SettingsError(f"--date expects YYYY-MM-DD, got {given.date!r}") from error
+        raise SettingsError(f"--date expects YYYY-MM-DD, got {short(given)}") from error
+    if not FIRST_YEAR <= date.year <= LAST_YEAR:
+        raise SettingsError(f"--date expects a year from {FIRST_YEAR} to {LAST_YEAR}, got {given}")
+    return date
 
 
 def describe(record: StageRecord) -> str:
@@ -105,19 +132,19 @@ def _conclude(result: RunResult, folder: Path, say: Say) -> None:
     else:
         seconds = sum(stage.seconds for stage in result.stages)
         say(f"{'nothing to do' if result.status == 'noop' else 'done'} in {seconds:.1f} s")
-    say(f"record: {folder / 'run_result.json'}")
+    if result.path.is_file():
+        say(f"record: {folder / 'run_result.json'}")
 
 
-def refuse(error: CrossweaveError, say: Say) -> int:
-    """Say why a job cannot start; returns its exit code."""
-    say(redacted(f"failed (exit {error.exit_code}): {error.message}"))
-    if error.hint:
-        say(redacted(f"what to do: {error.hint}"))
-    return error.exit_code
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt(f"signal {number}")
+def refuse(error: BaseException, say: Say) -> int:
+    """Say why a job cannot start, or ended without a record; returns its exit code."""
+    known = error if isinstance(error, CrossweaveError) else translate(error)
+    if known is None:
+        known = CrossweaveError(f"{type(error).__name__}: {first_line(error)}", "this is a bug; please report it")
+    say(redacted(f"failed (exit {known.exit_code}): {known.message}"))
+    if known.hint:
+        say(redacted(f"what to do: {known.hint}"))
+    return known.exit_code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,15 +8,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-from crossweave import errors
-from crossweave.errors import CrossweaveError, InputContractError, TryAgainError
 from crossweave.redaction import redacted_all
+from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
+from crossweave.runtime.stopping import STOPPED, stopped_by
+from crossweave.tables.files import write_atomically
 
 SCHEMA = 1
 INTERRUPTED = {
@@ -24,11 +23,6 @@ INTERRUPTED = {
     "message": "the process ended before it could report",
     "hint": "run the same command again: committed work is kept and the rest is redone",
 }
-WORKER_ERROR = re.compile(r"crossweave\.errors\.(\w+): (.+)")
-INPUT_FILE = re.compile(r"file:/+(\S+?\.parquet)")
-UNFIT_VALUE = re.compile(
-    r"\[(?:CAST_\w+|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|NUMERIC_\w+|INVALID_ARRAY_INDEX\w*|CANNOT_PARSE_\w+)\] ([^.]*)"
-)
 
 
 class RunResult:
@@ -54,14 +48,16 @@ class RunResult:
 
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed by an error, with the exit code that belongs to it."""
-        known = error if isinstance(error, CrossweaveError) else translate(error)
         self.status = "failed"
+        stop = stopped_by() or ("SIGINT" if isinstance(error, KeyboardInterrupt) else "")
+        if stop:  # what the stopped work then ran into is no news
+            self.exit_code = STOPPED
+            self.error = INTERRUPTED | {"message": f"the run was stopped by a signal ({stop})"}
+            return
+        known = translate(error)
         if known is not None:
             self.exit_code = known.exit_code
             self.error = {"type": type(known).__name__, "message": known.message, "hint": known.hint}
-        elif isinstance(error, KeyboardInterrupt):
-            self.exit_code = 75
-            self.error = INTERRUPTED | {"message": "the run was stopped by a signal"}
         else:
             self.exit_code = 1
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -91,13 +87,7 @@ class RunResult:
 
     def write(self) -> None:
         """Write the file so that a reader sees the old or the new one."""
-        temporary = self.path.with_suffix(".json.new")
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            json.dump(self.as_json(), stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self.path)
+        write_atomically(self.path, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
 
 
 def result_files(workspace: Path) -> list[Path]:
@@ -115,30 +105,3 @@ def _number(value: float) -> float | int | None:
     """Return a figure as JSON can hold it: NaN and infinity become null."""
     plain = value.item() if hasattr(value, "item") else value
     return plain if math.isfinite(plain) else None
-
-
-def translate(error: BaseException) -> CrossweaveError | None:
-    """Turn a failure that the caller can mend into the named error for it; None for everything else."""
-    text = str(error)
-    raised = WORKER_ERROR.search(text)
-    if raised is not None:
-        kind = getattr(errors, raised.group(1), None)
-        if kind is not None:
-            return kind(raised.group(2))
-    if (isinstance(error, OSError) and error.errno == 28) or "No space left on device" in text:
-        return TryAgainError(
-            "the disk is full; nothing was committed", "free some space and run the same command again"
-        )
-    unfit = UNFIT_VALUE.search(text)
-    if unfit is not None:
-        return InputContractError(
-            f"a value of the input does not fit its expression: {unfit.group(1)}",
-            "mend the value, or let the expression give null there (try_cast, try_divide, nullif)",
-        )
-    damaged = any(word in text for word in ("ParquetDecodingException", "Encountered error while reading file"))
-    damaged = damaged or ("Could not read footer" in text or "is not a Parquet file" in text)
-    if damaged:
-        file = INPUT_FILE.search(text)
-        name = "/" + file.group(1).lstrip("/") if file else "an input file"
-        return InputContractError(f"{name} is damaged: Spark cannot read its pages", "write the file again")
-    return None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime
 import fcntl
 import logging
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,8 +20,11 @@ from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.session import open_session
+from crossweave.runtime.stopping import Stopped, leave_word, too_late
 from crossweave.runtime.threads import torch_threads
 from crossweave.runtime.tracking import Tracker, facts_of, publish
+from crossweave.tables.files import temporary
+from crossweave.tables.litter import remove_litter
 
 log = logging.getLogger(__name__)
 Stage = Callable[["StageContext", StageRecord], None]
@@ -77,32 +79,45 @@ class Run:
             (self.folder / "config.yaml").write_text(settings_yaml(self.context.settings), encoding="utf-8")
             self.result.write()  # says "interrupted" until the end is known: the truth if this process is killed
             handler = open_log(self.folder / "log.jsonl")
-        except OSError as error:
+        except Exception as error:
             self.result.fail(error)
             return self.result
+        leave_word(self._last_words)
         try:
             with self._lock():
                 self._point_latest()
                 for name, stage in stages:
                     on_stage(self._one(name, stage))
             self.result.succeed()
-        except CrossweaveError as error:
-            log.error("%s: %s", type(error).__name__, error.message, exc_info=error)
-            self.result.fail(error)
         except BaseException as error:
-            log.exception("unexpected %s", type(error).__name__)
+            if isinstance(error, CrossweaveError):
+                log.error("%s: %s", type(error).__name__, error.message, exc_info=error)
+            else:
+                log.exception("unexpected %s", type(error).__name__)
             self.result.fail(error)
             if not isinstance(error, Exception | KeyboardInterrupt):
                 raise
         finally:
-            try:
-                self.result.write()
-            except OSError as error:  # no room for the record itself: the exit code must still tell
-                self.result.fail(error)
-            settings = self.context.settings
-            self.warnings = publish(self.trackers, facts_of(self.result, settings), settings.tracking.seconds)
-            close_log(handler)
+            too_late(lambda: self.result.exit_code)
+            self._conclude(handler)
         return self.result
+
+    def _conclude(self, handler: logging.Handler) -> None:
+        """Write down how the run ended, and tell the trackers; the exit code stands even where that fails."""
+        try:
+            self.result.write()
+        except Exception as error:  # no room for the record itself: the exit code must still tell
+            self.result.fail(error)
+        settings = self.context.settings
+        self.warnings = publish(self.trackers, facts_of(self.result, settings), settings.tracking.seconds)
+        with suppress(OSError):
+            close_log(handler)
+
+    def _last_words(self) -> int:
+        """Write down that the run was stopped; returns its exit code."""
+        self.result.fail(Stopped())
+        self.result.write()
+        return self.result.exit_code
 
     def _one(self, name: str, stage: Stage) -> StageRecord:
         record = StageRecord(name)
@@ -126,13 +141,16 @@ class Run:
             stream.truncate(0)
             stream.write(self.run_id)
             stream.flush()
-            shutil.rmtree(self.context.workspace / "staging", ignore_errors=True)  # a killed run's intermediates
+            gone = remove_litter(self.context.workspace)
+            if gone:
+                log.info("removed %d files and folders that killed runs had left unfinished", gone)
             yield  # the kernel releases the lock when the process ends, however it ends
 
     def _point_latest(self) -> None:
-        link = self.folder.parent / f".latest-{self.run_id}"
+        latest = self.folder.parent / "latest"
+        link = temporary(latest)
         link.symlink_to(self.run_id)
-        link.replace(self.folder.parent / "latest")
+        link.replace(latest)
 
 
 def _acquire(stream: IO[str], path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -21,8 +23,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     if running is not None:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        SparkContext._ensure_initialized()  # spark-submit's JVM knows the master; until it is asked, SparkConf is empty
+    os.environ["LANGUAGE"] = "C"  # the JVM passes on what the system says of a fault: in one language
+    SparkContext._ensure_initialized()  # the JVM knows the master; until it is asked, SparkConf is empty
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)
     cores = os.cpu_count() or 1
@@ -49,4 +51,9 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     }
     for key, value in fixed.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    session = builder.getOrCreate()
+    if threading.current_thread() is threading.main_thread():
+        # Spark's own handler would speak to the JVM on a connection that may be waiting for it: runtime/stopping.py.
+        signal.signal(signal.SIGINT, on_interrupt)
+    return session

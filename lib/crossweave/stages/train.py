@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from crossweave.alignment import COLLABORATIVE, FUSIONS, HEADS, LOSSES, USER_TOWERS, build, find
+from crossweave.alignment import HEADS, LOSSES, USER_TOWERS, build, find
 from crossweave.alignment.attention import TargetAware
 from crossweave.alignment.blend import FOLDER, save_members
 from crossweave.alignment.collaborative.base import Factorise
 from crossweave.alignment.collaborative.content_map import ContentMapSettings
 from crossweave.alignment.losses.base import ContentLoss
+from crossweave.alignment.part_settings import check_parts
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import WEIGHTS, load_weights
 from crossweave.artifacts.model import MODEL, TrainedModel
@@ -65,8 +66,7 @@ log = logging.getLogger(__name__)
 
 
 def check_model(settings: Settings) -> None:
-    """Raise SettingsError for a part that does not exist, or settings of the content map that it does not have."""
-    find(FUSIONS, "fusion", settings.model.fusion)
+    """Raise SettingsError for a part that does not exist, or settings that a part or the content map does not take."""
     tower = find(USER_TOWERS, "user tower", settings.model.user_tower)
     head = find(HEADS, "head", settings.model.head)
     if issubclass(tower, TargetAware) and not head.product:
@@ -74,11 +74,7 @@ def check_model(settings: Settings) -> None:
             f"user tower {settings.model.user_tower} needs a head that is a product, and {settings.model.head} is none",
             f"model.head may be {', '.join(name for name in HEADS if find(HEADS, 'head', name).product)}",
         )
-    for name in (*settings.model.losses, *settings.model.loss_settings):
-        find(LOSSES, "loss", name)
-    for name in settings.model.collaborative:
-        find(COLLABORATIVE, "collaborative model", name)
-    _content_map(settings)
+    check_parts(settings.model, list(settings.modalities))
     if settings.search.trials:
         check_space(settings, check_model)
     if not settings.modalities and not settings.model.item_id:

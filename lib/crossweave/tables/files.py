@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +14,27 @@ from typing import Any
 
 from crossweave.errors import ArtifactError, TableError
 
+TEMPORARY = re.compile(
+    r"^\.(?P<name>.+?)\.(?P<token>[0-9a-f]{32}|[0-9]{8}T[0-9]{6}-[a-z]+-[0-9a-f]{6}|new|old)(\.(tmp|old|moved))?$"
+)
+"""The one rule of names: what is unfinished, or on its way out, is called `.NAME.TOKEN`, TOKEN a random number or a
+run. What a killed run left is known by it (`litter.py`)."""
+
+
+def temporary(path: Path) -> Path:
+    """Return a name beside a file or folder for its unfinished state."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that readers see the old content or the new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as stream:
+    unfinished = temporary(path)
+    with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
+    unfinished.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from crossweave.errors import CrossweaveError, TryAgainError
+from crossweave.training.rank_ends import (
+    REPORTS,
+    end_plainly,
+    first_failure,
+    forget_reports,
+    signal_handlers_kept,
+    write_report,
+)
 
 Result = TypeVar("Result")
-REPORTS = "rank-*.error.json"
 END_SECONDS = 15  # that ranks have to end in after one has failed
 RESETS = 20  # ranks lost or joined in one elastic run; a fault that comes back must end it
 
@@ -152,7 +156,7 @@ def run_ranks(
 
     limits = Limits(limits) if isinstance(limits, int) else limits
     folder.mkdir(parents=True, exist_ok=True)
-    _forget_reports(folder)  # of an earlier start
+    forget_reports(folder)  # of an earlier start
     # An elastic run has the time to find its ranks anew before the failure of one is the end.
     patience = END_SECONDS if limits.min_ranks is None else END_SECONDS + limits.start_seconds
     # Horovod's rendezvous is unauthenticated and carries cloudpickle (CVE-2024-10190): loopback only, where it can be.
@@ -161,6 +165,7 @@ def run_ranks(
         (folder / "ranks.out").open("w") as out,
         (folder / "ranks.err").open("w") as err,
         _ended_after_failure(folder, patience),
+        signal_handlers_kept(),
     ):
         common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": _environment(limits), "nics": nics}
         common |= {"stdout": out, "stderr": err, "verbose": 0}
@@ -178,7 +183,7 @@ def run_ranks(
                     **common,
                 )
         except Exception as error:
-            raise _first_failure(folder, error) from error
+            raise first_failure(folder, error) from error
     return results[0]
 
 
@@ -212,11 +217,6 @@ def _ended_after_failure(folder: Path, seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def _forget_reports(folder: Path) -> None:
-    for report in folder.glob(REPORTS):
-        report.unlink(missing_ok=True)
-
-
 def _environment(limits: Limits) -> dict[str, str]:
     return dict(os.environ) | {
         # A rank that lives but does not come is found by Horovod, one whose process stands still by Gloo.
@@ -235,37 +235,15 @@ def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: boo
 
     def go_on() -> Result:
         if collective.rank == 0:
-            _forget_reports(Path(folder))  # of ranks that were lost: it goes on without them
+            forget_reports(Path(folder))  # of ranks that were lost: it goes on without them
         return work(plan, collective)
 
     try:
-        return collective.survive(go_on) if elastic else work(plan, collective)
+        result = collective.survive(go_on) if elastic else work(plan, collective)
+        end_plainly()
+        return result
     except Exception as error:
-        report = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "hint": error.hint if isinstance(error, CrossweaveError) else "",
-            "traceback": traceback.format_exc(),
-        }
-        (Path(folder) / f"rank-{collective.rank}.error.json").write_text(json.dumps(report), encoding="utf-8")
+        write_report(Path(folder), collective.rank, error)
         raise
     finally:
         collective.close()
-
-
-def _first_failure(folder: Path, error: Exception) -> Exception:
-    import crossweave.errors as errors
-
-    reports = sorted(folder.glob(REPORTS), key=lambda path: path.stat().st_mtime)
-    for path in reports:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if report["type"] == "HorovodInternalError":
-            continue  # the echo of another rank's end
-        kind = getattr(errors, report["type"], None)
-        if kind is not None:
-            return kind(report["message"], report["hint"])
-        return RuntimeError(f"{path.stem.split('.')[0]} failed: {report['type']}: {report['message']}")
-    return TryAgainError(
-        f"a training rank was lost or did not start: {str(error).splitlines()[0][:200]}",
-        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {folder}",
-    )

@@ -159,7 +159,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.yaml"
     assert refusal(path) == f"the settings file {path} does not exist"
-    assert refusal(tmp_path) == f"the settings file {tmp_path} does not exist"
+    assert refusal(tmp_path) == f"the settings file {tmp_path} is a folder"
 
 
 @pytest.mark.parametrize("pair", ["seed", "=5", " =5"])

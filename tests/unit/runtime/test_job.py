@@ -97,6 +97,11 @@ def test_a_bug_exits_1_without_a_traceback_on_the_screen(tmp_path: Path) -> None
     [
         (["--date", "1 March"], "--date expects YYYY-MM-DD, got '1 March'"),
         (["--date", "2026-02-30"], "--date expects YYYY-MM-DD, got '2026-02-30'"),
+        (["--date", "2026-W09-7"], "--date expects YYYY-MM-DD, got '2026-W09-7'"),
+        (["--date", "0001-01-01"], "--date expects a year from 1970 to 2199, got 0001-01-01"),
+        (["--date", "9999-12-31"], "--date expects a year from 1970 to 2199, got 9999-12-31"),
+        (["--dat", "2026-02-03"], "unrecognized arguments: --dat 2026-02-03"),
+        (["--set", "workspace=/"], "workspace=/ is a folder of the system"),
         (["--date"], "argument --date: expected one argument"),
         (["--set"], "argument --set: expected one argument"),
         (["stray"], "unrecognized arguments: stray"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossweave.alignment.collaborative.base import Blocks, Collaborative, Factorise
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.ranges import Above0, AtLeast0, AtLeast1
 
 LEAST_RIDGE = 1e-6  # of an empty history's system, which has no ridge of its own
 
@@ -34,11 +35,11 @@ class Als(Collaborative):
         cls,
         seen_UN: csr_matrix,
         factorise: Factorise,
-        rank: int = 64,
-        alpha: float = 5.0,
-        l2: float = 0.1,
-        iterations: int = 10,
-        seed: int = 17,
+        rank: AtLeast1 = 64,
+        alpha: Above0 = 5.0,
+        l2: Above0 = 0.1,
+        iterations: AtLeast1 = 10,
+        seed: AtLeast0 = 17,
     ) -> Self:
         """Have the factors computed by `factorise` (Spark ML under the train stage)."""
         if rank < 1 or iterations < 1 or alpha <= 0.0 or l2 <= 0.0:

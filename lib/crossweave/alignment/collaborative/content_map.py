@@ -16,6 +16,8 @@ import torch
 from scipy.sparse import csc_matrix
 from torch import Tensor
 
+from crossweave.alignment.ranges import Above0, AtLeast0, AtLeast1, NotNegative
+
 MAPPED_AT_ONCE = 64
 
 
@@ -23,12 +25,12 @@ MAPPED_AT_ONCE = 64
 class ContentMapSettings:
     """What decides a content map."""
 
-    shares: dict[str, float] = field(default_factory=dict)  # modality -> weight of its cosine; missing ones: 1
-    sharpness: float = 2.0  # s: how fast the kernel falls
-    ridge: float = 0.1
-    neural: float = 0.25  # how far neural scores spread beside these, where new items are the only candidates
-    dense_items: int = 20_000  # warm and new items of one system; above, each new item has its own system
-    neighbours: int = 256  # warm items in that system
+    shares: dict[str, NotNegative] = field(default_factory=dict)  # modality -> weight of its cosine; missing ones: 1
+    sharpness: Above0 = 2.0  # s: how fast the kernel falls
+    ridge: Above0 = 0.1
+    neural: Above0 = 0.25  # how far neural scores spread beside these, where new items are the only candidates
+    dense_items: AtLeast0 = 20_000  # warm and new items of one system; above, each new item has its own
+    neighbours: AtLeast1 = 256  # warm items in that system
 
     def __post_init__(self) -> None:
         """Raise TypeError for numbers that make no sense."""

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix, diags
 from crossweave.alignment.balance import balanced
 from crossweave.alignment.collaborative.item_item import ItemItem
 from crossweave.alignment.memory import check_memory
+from crossweave.alignment.ranges import Above0, AtLeast0, AtLeast1, Share, ShareBelow1
 
 SOLVED_AT_ONCE = 64
 
@@ -30,11 +31,11 @@ class Edlae(ItemItem):
     def fit(
         cls,
         seen_UN: csr_matrix,
-        dropout: float = 0.33,
-        l2: float = 2.0,
-        user_balance: float = 0.5,
-        dense_items: int = 20_000,
-        neighbours: int = 256,
+        dropout: ShareBelow1 = 0.33,
+        l2: Above0 = 2.0,
+        user_balance: Share = 0.5,
+        dense_items: AtLeast0 = 20_000,
+        neighbours: AtLeast1 = 256,
     ) -> Self:
         """Solve the normal equations: time W³, memory 4 N² + 3 × 8 W² bytes dense; time W × neighbours³ where sparse.
 

@@ -10,6 +10,7 @@ from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
 from crossweave.alignment.memory import check_memory
+from crossweave.alignment.ranges import AtLeast0, AtLeast1, NotNegative
 
 COLUMNS_AT_ONCE = 512  # of the linear filter, which in whole may be as dense as N²
 
@@ -26,10 +27,10 @@ class Graph(ItemItem):
     def fit(
         cls,
         seen_UN: csr_matrix,
-        alpha: float = 0.3,
-        factors: int = 256,
-        dense_items: int = 20_000,
-        neighbours: int = 256,
+        alpha: NotNegative = 0.3,
+        factors: AtLeast1 = 256,
+        dense_items: AtLeast0 = 20_000,
+        neighbours: AtLeast1 = 256,
     ) -> Self:
         """Compute the filter in closed form; dense it takes 48 N² bytes, and SettingsError says where they lack."""
         per_user, per_item = (np.asarray(seen_UN.sum(axis=axis), np.float64).ravel() for axis in (1, 0))

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from crossweave.alignment.collaborative.item_item import ItemItem, largest_of_columns
 from crossweave.alignment.memory import check_memory
+from crossweave.alignment.ranges import AtLeast0, AtLeast1, NotNegative
 
 COLUMNS_AT_ONCE = 512  # of the co-occurrences, which in whole may be as dense as N²
 
@@ -21,7 +22,9 @@ class ItemKnn(ItemItem):
     """
 
     @classmethod
-    def fit(cls, seen_UN: csr_matrix, neighbours: int = 200, shrink: float = 10.0, dense_items: int = 20_000) -> Self:
+    def fit(
+        cls, seen_UN: csr_matrix, neighbours: AtLeast1 = 200, shrink: NotNegative = 10.0, dense_items: AtLeast0 = 20_000
+    ) -> Self:
         """Count common users: time of the sparse product XᵀX, memory of some of its columns and of what is kept."""
         if neighbours < 1 or shrink < 0.0:
             raise TypeError("neighbours must be at least 1 and shrink at least 0")

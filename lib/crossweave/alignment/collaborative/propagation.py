@@ -12,6 +12,7 @@ from scipy.sparse import csc_matrix, csr_matrix, diags
 from crossweave.alignment.collaborative.base import Blocks, Collaborative, Content, Factorise, Neighbours
 from crossweave.alignment.collaborative.content_map import centred
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.ranges import Above0, AtLeast0, AtLeast1
 
 
 class Propagation(Collaborative):
@@ -35,14 +36,14 @@ class Propagation(Collaborative):
         factorise: Factorise,
         neighbours: Neighbours,
         content: Content,
-        dim: int = 256,
-        nearest: int = 20,
-        steps: int = 2,
-        rank: int = 64,
-        alpha: float = 5.0,
-        l2: float = 0.1,
-        iterations: int = 10,
-        seed: int = 17,
+        dim: AtLeast1 = 256,
+        nearest: AtLeast1 = 20,
+        steps: AtLeast0 = 2,
+        rank: AtLeast1 = 64,
+        alpha: Above0 = 5.0,
+        l2: Above0 = 0.1,
+        iterations: AtLeast1 = 10,
+        seed: AtLeast0 = 17,
     ) -> Self:
         """Spread the content; `rank` to `iterations` are those of ALS."""
         if min(dim, nearest, rank, iterations) < 1 or steps < 0 or alpha <= 0.0 or l2 <= 0.0:

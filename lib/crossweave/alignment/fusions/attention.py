@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crossweave.alignment.fusions.pooling import weighted_tokens
+from crossweave.alignment.ranges import AtLeast1
 
 
 class AttentionFusion(nn.Module):
@@ -14,7 +15,7 @@ class AttentionFusion(nn.Module):
     Additive attention (Bahdanau et al. 2015, eq. 6) with a learned bias a modality.
     """
 
-    def __init__(self, dim: int, modalities: int, hidden: int = 64) -> None:
+    def __init__(self, dim: int, modalities: int, hidden: AtLeast1 = 64) -> None:
         super().__init__()
         self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.modality_bias_M = nn.Parameter(torch.zeros(modalities))

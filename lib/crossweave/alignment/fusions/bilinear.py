@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from crossweave.alignment.ranges import AtLeast1
+
 
 class BilinearFusion(nn.Module):
     """Mean of the tokens' own projections, and of every pair's low-rank bilinear product.
@@ -16,7 +18,7 @@ class BilinearFusion(nn.Module):
     item has.
     """
 
-    def __init__(self, dim: int, modalities: int, rank: int = 64) -> None:
+    def __init__(self, dim: int, modalities: int, rank: AtLeast1 = 64) -> None:
         super().__init__()
         self.modality_MD = nn.Parameter(torch.randn(modalities, dim) * dim**-0.5)
         self.own = nn.Linear(dim, dim)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossweave.alignment.ranges import AtLeast1, ShareBelow1
+
 
 class TransformerFusion(nn.Module):
     """Self-attention over modality tokens and one summary token, whose last state is the content vector.
@@ -14,7 +16,9 @@ class TransformerFusion(nn.Module):
     (Devlin et al. 2019), a learned vector a modality says which is which. Missing tokens are masked as keys.
     """
 
-    def __init__(self, dim: int, modalities: int, layers: int = 1, heads: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dim: int, modalities: int, layers: AtLeast1 = 1, heads: AtLeast1 = 4, dropout: ShareBelow1 = 0.0
+    ) -> None:
         super().__init__()
         if dim % heads:
             raise TypeError(f"dim {dim} must be a multiple of heads {heads}")

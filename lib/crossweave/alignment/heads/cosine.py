@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crossweave.alignment.heads.base import Head
 from crossweave.alignment.losses.infonce import LARGEST_SCALE
+from crossweave.alignment.ranges import Above0
 
 SHORTEST = 0.01  # a shorter vector is not stretched to 1: a newcomer starts at zero, where there would be no slope
 
@@ -17,7 +18,7 @@ SHORTEST = 0.01  # a shorter vector is not stretched to 1: a newcomer starts at 
 class Cosine(Head):
     """s = cos(u, t) / τ + b with a learned temperature τ (Yi et al. 2019, §3; the limit is CLIP's)."""
 
-    def __init__(self, dim: int, temperature: float = 0.1) -> None:
+    def __init__(self, dim: int, temperature: Above0 = 0.1) -> None:
         super().__init__(dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crossweave.alignment.heads.base import Head
+from crossweave.alignment.ranges import AtLeast1
 
 
 class Field(nn.Module):
@@ -30,7 +31,7 @@ class FactorisationMachine(Head):
     It starts as the plain inner product: both sides share an orthogonal V, whose own interactions vanish.
     """
 
-    def __init__(self, dim: int, factors: int | None = None) -> None:
+    def __init__(self, dim: int, factors: AtLeast1 | None = None) -> None:
         super().__init__(dim)
         start_Dk = nn.init.orthogonal_(torch.empty(dim, factors or dim))
         self.user, self.item = Field(start_Dk), Field(start_Dk)

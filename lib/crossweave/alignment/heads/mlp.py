@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crossweave.alignment.blocks import MOST_NUMBERS, recomputed
 from crossweave.alignment.heads.base import Head
+from crossweave.alignment.ranges import AtLeast1
 
 
 class Mlp(Head):
@@ -21,7 +22,7 @@ class Mlp(Head):
 
     product = False
 
-    def __init__(self, dim: int, hidden: Sequence[int] = (64,), with_product: bool = False) -> None:
+    def __init__(self, dim: int, hidden: Sequence[AtLeast1] = (64,), with_product: bool = False) -> None:
         super().__init__(dim)
         if not hidden:
             raise TypeError("hidden names the units of at least one layer")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment.losses.base import AlignmentLoss, in_company
+from crossweave.alignment.ranges import AtLeast1, NotNegative
 
 
 class _Reversal(torch.autograd.Function):
@@ -33,7 +34,7 @@ class Adversarial(AlignmentLoss):
 
     falls = False
 
-    def __init__(self, dim: int, modalities: int, hidden: int = 64, strength: float = 1.0) -> None:
+    def __init__(self, dim: int, modalities: int, hidden: AtLeast1 = 64, strength: NotNegative = 1.0) -> None:
         super().__init__(dim, modalities)
         self.strength = strength
         self.classifier = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, modalities))

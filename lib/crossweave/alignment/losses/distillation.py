@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment.losses.base import ContentLoss
+from crossweave.alignment.ranges import Above0, AtLeast1
 
 
 class Distillation(ContentLoss):
@@ -18,7 +19,13 @@ class Distillation(ContentLoss):
     """
 
     def __init__(
-        self, dim: int, modalities: int, rank: int = 64, alpha: float = 5.0, l2: float = 0.1, iterations: int = 10
+        self,
+        dim: int,
+        modalities: int,
+        rank: AtLeast1 = 64,
+        alpha: Above0 = 5.0,
+        l2: Above0 = 0.1,
+        iterations: AtLeast1 = 10,
     ) -> None:
         super().__init__(dim, modalities)
         self.teacher = {"rank": rank, "alpha": alpha, "l2": l2, "iterations": iterations}

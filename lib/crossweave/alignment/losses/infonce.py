@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossweave.alignment.losses.base import AlignmentLoss, Alone
+from crossweave.alignment.ranges import Above0
 
 LARGEST_SCALE = math.log(100.0)  # as in CLIP: a temperature below 0.01 makes the loss blow up
 
@@ -23,7 +24,7 @@ class InfoNCE(AlignmentLoss):
     another rank.
     """
 
-    def __init__(self, dim: int, modalities: int, temperature: float = 0.1, all_ranks: bool = False) -> None:
+    def __init__(self, dim: int, modalities: int, temperature: Above0 = 0.1, all_ranks: bool = False) -> None:
         super().__init__(dim, modalities)
         self.all_ranks = all_ranks
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))

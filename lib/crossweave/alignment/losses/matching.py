@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from crossweave.alignment.losses.base import AlignmentLoss
+from crossweave.alignment.ranges import Above0
 
 
 class Coral(AlignmentLoss):
@@ -32,7 +35,9 @@ class Mmd(AlignmentLoss):
     The biased estimate of Gretton et al. 2012, eq. 5, kernels of several widths as in Long et al. 2015, §3.1.
     """
 
-    def __init__(self, dim: int, modalities: int, widths: Sequence[float] = (0.25, 0.5, 1.0)) -> None:
+    def __init__(
+        self, dim: int, modalities: int, widths: Annotated[Sequence[Above0], Field(min_length=1)] = (0.25, 0.5, 1.0)
+    ) -> None:
         super().__init__(dim, modalities)
         self.widths = tuple(widths)
 

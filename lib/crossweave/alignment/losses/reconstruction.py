@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crossweave.alignment.losses.base import AlignmentLoss, in_company
+from crossweave.alignment.ranges import AtLeast1
 
 
 class Reconstruction(AlignmentLoss):
@@ -16,7 +17,7 @@ class Reconstruction(AlignmentLoss):
     on pixels and words.
     """
 
-    def __init__(self, dim: int, modalities: int, hidden: int = 64) -> None:
+    def __init__(self, dim: int, modalities: int, hidden: AtLeast1 = 64) -> None:
         super().__init__(dim, modalities)
         self.modality_MD = nn.Parameter(torch.randn(modalities, dim) * dim**-0.5)
         self.correct = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))

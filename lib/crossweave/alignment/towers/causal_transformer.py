@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crossweave.alignment.ranges import AtLeast1, ShareBelow1
 from crossweave.alignment.towers.sequence import SequenceTower
 
 
@@ -14,7 +15,9 @@ class CausalTransformer(SequenceTower):
     Positions count back from the newest item, so that a longer history does not shift the meaning of "just now".
     """
 
-    def __init__(self, dim: int, limit: int = 100, layers: int = 1, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self, dim: int, limit: AtLeast1 = 100, layers: AtLeast1 = 1, heads: AtLeast1 = 4, dropout: ShareBelow1 = 0.1
+    ) -> None:
         if dim % heads:
             raise TypeError(f"dim {dim} must be a multiple of heads {heads}")
         super().__init__(dim, limit)

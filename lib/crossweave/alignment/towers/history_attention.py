@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.ranges import AtLeast1, ShareBelow1
 
 
 class HistoryAttention(nn.Module):
@@ -17,7 +18,7 @@ class HistoryAttention(nn.Module):
     weight before normalising is computed once, however many histories it stands in.
     """
 
-    def __init__(self, dim: int, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, dim: int, heads: AtLeast1 = 4, dropout: ShareBelow1 = 0.1) -> None:
         super().__init__()
         if dim % heads:
             raise TypeError(f"dim {dim} must be a multiple of heads {heads}: each head pools a slice of the vectors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from crossweave.alignment.ranges import AtLeast1
 from crossweave.alignment.towers.sequence import SequenceTower
 
 
@@ -13,7 +14,7 @@ class Recurrent(SequenceTower):
 
     cell: type[nn.GRU] | type[nn.LSTM]
 
-    def __init__(self, dim: int, limit: int = 100) -> None:
+    def __init__(self, dim: int, limit: AtLeast1 = 100) -> None:
         super().__init__(dim, limit)
         self.network = self.cell(dim, dim, batch_first=True)
 

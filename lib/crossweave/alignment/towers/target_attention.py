@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from crossweave.alignment.attention import Attention, TargetAware
 from crossweave.alignment.histories import Histories
+from crossweave.alignment.ranges import AtLeast1
 
 
 class TargetAttention(TargetAware):
@@ -16,7 +17,7 @@ class TargetAttention(TargetAware):
     in place of its activation unit; a query's own matrix would only repeat that of the keys. The start is the mean.
     """
 
-    def __init__(self, dim: int, limit: int = 100) -> None:
+    def __init__(self, dim: int, limit: AtLeast1 = 100) -> None:
         super().__init__()
         self.limit = limit
         self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crossweave.alignment import build
+from crossweave.alignment import build, find
+from crossweave.alignment.part_settings import check_call
 from crossweave.scoring.reranks.base import Rerank
 
 RERANKS: dict[str, str] = {
@@ -19,4 +20,7 @@ def build_reranks(steps: Mapping[str, Mapping[str, Any] | None]) -> list[Rerank]
 
     Raises SettingsError for an unknown name or unfit settings.
     """
-    return [build(RERANKS, "re-rank step", name, **own) for name, own in steps.items() if own is not None]
+    chosen = {name: own for name, own in steps.items() if own is not None}
+    for name, own in chosen.items():
+        check_call(find(RERANKS, "re-rank step", name), own, f"score.rerank.{name}")
+    return [build(RERANKS, "re-rank step", name, **own) for name, own in chosen.items()]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossweave.alignment.ranges import Share
 from crossweave.errors import SettingsError
 from crossweave.scoring.reranks.base import ItemFacts, Pool, Rerank
 from crossweave.scoring.topk import PAD
@@ -23,7 +24,7 @@ class Mmr(Rerank):
     so that it compares with a cosine. Of equal items the one that stood first is taken.
     """
 
-    def __init__(self, relevance: float = 0.7) -> None:
+    def __init__(self, relevance: Share = 0.7) -> None:
         if not 0 <= relevance <= 1:
             raise SettingsError(f"re-rank step mmr: relevance must lie in 0…1, got {relevance}")
         self.share = relevance

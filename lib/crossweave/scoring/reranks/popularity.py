@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from crossweave.alignment.ranges import NotNegative
 from crossweave.errors import SettingsError
 from crossweave.scoring.reranks.base import ItemFacts, Pool, Rerank
 
@@ -15,7 +16,7 @@ class Popularity(Rerank):
     class's frequency, and taking a share of it away serves the rare classes. Weight 0 changes nothing.
     """
 
-    def __init__(self, weight: float = 0.1) -> None:
+    def __init__(self, weight: NotNegative = 0.1) -> None:
         if not weight >= 0:
             raise SettingsError(f"re-rank step popularity: weight must be 0 or more, got {weight}")
         self.weight = weight

@@ -57,7 +57,7 @@ STAGE = "embed"
 def build_encoders(settings: Settings) -> dict[str, Encoder]:
     """Build every modality's encoder without loading weights; raises SettingsError for a bad name or setting."""
     return {
-        name: make_encoder(modality.kind, spec.type, spec.own)
+        name: make_encoder(modality.kind, spec.type, spec.own, f"encoders.{modality.encoder}")
         for name, modality in settings.modalities.items()
         for spec in [settings.encoders[modality.encoder]]
     }

@@ -13,6 +13,7 @@ from crossweave.runtime.run import StageContext
 from crossweave.stages.export import features, models, rows, vectors
 from crossweave.stages.export.source import Source
 from crossweave.tables.files import read_json, write_json
+from crossweave.tables.litter import remove_drafts
 
 MARKER = "_crossweave.json"  # readers of Parquet folders ignore names that begin with an underscore
 Export = Callable[[Source, Path], tuple[int, int]]
@@ -55,6 +56,7 @@ def export(context: StageContext, record: StageRecord) -> None:
     if {name: held.get(name) for name in stamp} == stamp:
         record.nothing_to_do(held["rows"], record.reads, f"{target} holds these {wanted.what}")
         return
+    remove_drafts(target, context.workspace)
     draft = target.with_name(f".{target.name}.{context.run_id}")
     draft.mkdir(parents=True)
     try:
