@@ -105,9 +105,9 @@ def test_a_ranking_is_re_ranked_at_its_head_and_its_items_keep_their_scores(pool
     ("steps", "words"),
     [
         ({"mrr": {}}, "unknown re-rank step 'mrr'"),
-        ({"mmr": {"lambda": 1}}, "re-rank step mmr"),
-        ({"mmr": {"relevance": 1.5}}, "must lie in 0…1"),
-        ({"popularity": {"weight": -1}}, "0 or more"),
+        ({"mmr": {"lambda": 1}}, "unknown setting score.rerank.mmr.lambda"),
+        ({"mmr": {"relevance": 1.5}}, "score.rerank.mmr.relevance: Input should be less than or equal to 1"),
+        ({"popularity": {"weight": -1}}, "score.rerank.popularity.weight"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(steps, words):
