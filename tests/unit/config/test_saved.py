@@ -31,13 +31,13 @@ def load(folder: Path, text: str, *pairs: str) -> Settings:
 
 
 def test_a_value_from_the_environment_is_saved_as_the_reference_to_it(tmp_path: Path) -> None:
-    settings = load(tmp_path, "inputs: {root: 's3://${oc.env:SHOP}/x'}\nmodel: {dim: '${oc.env:NUMBER}'}")
-    assert settings.inputs.items.path == f"s3://{CANARY}/x/items.parquet"
+    settings = load(tmp_path, "inputs: {root: '/data/${oc.env:SHOP}/x'}\nmodel: {dim: '${oc.env:NUMBER}'}")
+    assert settings.inputs.items.path == f"/data/{CANARY}/x/items.parquet"
     assert settings.model.dim == 24
     text = settings_yaml(settings)
     assert CANARY not in text
     saved = yaml.safe_load(text)
-    assert saved["inputs"]["root"] == "s3://${oc.env:SHOP}/x"
+    assert saved["inputs"]["root"] == "/data/${oc.env:SHOP}/x"
     assert saved["inputs"]["items"]["path"] == "${inputs.root}/items.parquet"  # which would have held it too
     assert saved["model"]["dim"] == "${oc.env:NUMBER}"
     assert saved["inputs"]["items"]["id"] == "item_id"
@@ -94,10 +94,14 @@ def test_values_under_names_that_say_secret_are_left_out_and_must_be_given_again
 
 
 def test_credentials_inside_of_uris_are_left_out(tmp_path: Path) -> None:
-    settings = load(tmp_path, "weights: {root: 's3://id:canary-3@bucket/x?X-Amz-Signature=canary-4&v=1'}")
-    assert yaml.safe_load(settings_yaml(settings))["weights"]["root"] == (
+    uri = "s3://id:canary-3@bucket/x?X-Amz-Signature=canary-4&v=1"
+    settings = load(tmp_path, f"encoders: {{w: {{type: hashing, note: '{uri}'}}}}")
+    assert yaml.safe_load(settings_yaml(settings))["encoders"]["w"]["note"] == (
         f"s3://{HIDDEN}@bucket/x?X-Amz-Signature={HIDDEN}&v=1"
     )
+    with pytest.raises(SettingsError, match="not served") as caught:  # a refusal is said without them too
+        load(tmp_path, f"weights: {{root: '{uri}'}}")
+    assert "canary" not in redacted(caught.value.message)
 
 
 def test_the_fallback_of_a_secret_reference_is_left_out_and_that_of_others_kept(tmp_path: Path) -> None:
