@@ -23,6 +23,7 @@ _SECONDS_A_YEAR = 365.2425 * 86400
 _FEWEST = 1e-9  # deviation below which a column is constant
 
 _EXPECTED = {"number": "a number", "date": "a date in ISO format", "category": "a single value"}
+_HINT_ABSENT = "Name columns that the modality reads (modalities.NAME.columns), with at least one value."
 _HINTS = {
     "number": "Make numbers of {name} in inputs.items.derived, such as try_cast(regexp_replace({name}, '[^0-9.-]', '') "
     "as double), and name that column; or take it as: category.",
@@ -119,9 +120,7 @@ class TabularEncoder(Encoder):
         """Why there is nothing to learn from; columns that are only beside the bad ones are not blamed."""
         absent = [name for name in self.settings.columns if not met[name]]
         parts = [f"no value of {', '.join(absent)} was found in the catalog"] if absent else []
-        hints = ["Name columns that the modality reads (modalities.NAME.columns), with at least one value."][
-            : len(parts)
-        ]
+        hints = [_HINT_ABSENT] if absent else []
         for name, cells in refused.items():
             if cells:
                 share = f"none of the {met[name]}" if len(cells) == met[name] else f"not every one of the {met[name]}"

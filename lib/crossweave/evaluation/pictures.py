@@ -6,8 +6,6 @@ import base64
 import io
 from typing import Literal
 
-from crossweave.encoders.stills import decode_image
-
 MAX_SIDE = 96  # pixels of the longer side
 MAX_PIXELS = 50_000_000  # a picture that claims more is not decoded
 Form = Literal["JPEG", "WEBP"]
@@ -35,6 +33,8 @@ def shrink(picture: bytes, max_side: int = 2 * MAX_SIDE, quality: int = 90, form
 
 
 def _shrunk(picture: bytes, max_side: int, quality: int, form: Form) -> bytes:
+    from crossweave.encoders.stills import decode_image  # here: a report without pictures needs no decoder
+
     # A JPEG is decoded near its final size.
     small = decode_image(picture, MAX_PIXELS, 2 * max_side, ground=_BEHIND_TRANSPARENCY)
     small.thumbnail((max_side, max_side))
