@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import sys
 
@@ -21,6 +22,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     if running is not None:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if locale.getencoding().upper() != "UTF-8":
+        os.environ["LC_ALL"] = "C.UTF-8"  # Java, started below, names files in the letters of its locale
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # spark-submit's JVM knows the master; until it is asked, SparkConf is empty
     given = SparkConf().get("spark.master", "local[*]")
