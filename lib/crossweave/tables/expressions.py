@@ -22,7 +22,7 @@ def columns_of(rows: DataFrame, expression: str, what: str) -> set[str]:
     the clock or is random.
     """
     try:
-        made = rows.select(F.expr(expression).alias("_"), *[F.col(f"`{c}`") for c in rows.columns])
+        made = rows.select(F.expr(expression).alias("_"), "*")
         plan: Any = made._jdf.queryExecution().analyzed()
     except (AnalysisException, ParseException) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
