@@ -160,6 +160,8 @@ run_job() {
   export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning}"
   export SPARK_HOME PYSPARK_PYTHON="$PYTHON" PYSPARK_DRIVER_PYTHON="$PYTHON"
   export PYTHONPATH="$ROOT/lib${PYTHONPATH:+:$PYTHONPATH}"
+  # Java names files in the letters of its locale; those of C are ASCII.
+  [ "$(locale charmap 2>/dev/null)" = UTF-8 ] || export LC_ALL=C.UTF-8
   # Spark's own start-up chatter is not ours to show; its errors are.
   local options=(--properties-file "$spark_conf" --driver-java-options
     "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" --conf spark.ui.showConsoleProgress=false)

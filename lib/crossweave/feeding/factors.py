@@ -11,6 +11,8 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import SparkSession
 from scipy.sparse import csr_matrix
 
+from crossweave.tables.paths import spark_path
+
 CHECKPOINT_EVERY = 5  # iterations
 
 
@@ -30,7 +32,7 @@ def spark_als(
     is a folder of its own that every worker sees; it is removed.
     """
     # Each iteration adds to the lineage of the next; uncut, some twenty of them overflow the JVM's stack.
-    spark.sparkContext.setCheckpointDir(scratch.as_uri())
+    spark.sparkContext.setCheckpointDir(spark_path(scratch))
     pairs = seen_UN.tocoo()
     rows = spark.createDataFrame(pd.DataFrame({"user": pairs.row, "item": pairs.col}).astype("int32"))
     blocks = max(2, spark.sparkContext.defaultParallelism)

@@ -14,6 +14,7 @@ from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS
 from crossweave.feeding.sequences import HELD_OUT
 from crossweave.tables.leakage import Leakage, find_leakage
+from crossweave.tables.paths import read_parquet
 
 PAIRS = "user_index int, item_index int, trained boolean"
 
@@ -35,8 +36,8 @@ def check_tensors(spark: SparkSession, manifest: Manifest, user_index: DataFrame
 
 def sequence_pairs(spark: SparkSession, manifest: Manifest) -> DataFrame:
     """Return user_index, item_index and whether it is trained on (else a validation item) of all that was written."""
-    files = [str(path) for path in manifest.paths("sequences")]
-    return spark.read.parquet(*files).select("user_index", "items", "held_out").mapInArrow(_unpack, PAIRS)
+    rows = read_parquet(spark, manifest.paths("sequences"))
+    return rows.select("user_index", "items", "held_out").mapInArrow(_unpack, PAIRS)
 
 
 def _unpack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -54,9 +55,9 @@ def _unpack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _check_popularity(spark: SparkSession, manifest: Manifest, pairs: DataFrame) -> None:
-    files = [str(path) for path in manifest.paths("items")]
     counted = pairs.where("trained").groupBy("item_index").agg(F.count("*").alias("counted"))
-    items = spark.read.parquet(*files).select("item_index", "popularity").join(counted, "item_index", "left")
+    items = read_parquet(spark, manifest.paths("items")).select("item_index", "popularity")
+    items = items.join(counted, "item_index", "left")
     wrong = items.where(F.col("popularity") != F.coalesce("counted", F.lit(0)))
     row = wrong.agg(F.count("*").alias("items"), F.min("item_index").alias("example")).first()
     if row is not None and row["items"]:

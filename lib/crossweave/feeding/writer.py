@@ -12,6 +12,8 @@ from petastorm.unischema import Unischema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from crossweave.tables.paths import dataset_url, spark_path
+
 ROW_GROUP_MB = 1024  # never reached: files are cut by their rows
 
 
@@ -26,10 +28,10 @@ def write_dataset(
     columns = [field.name for field in schema.fields.values()]
     grouped = frame.withColumn("_group", F.floor(F.col(position) / group_rows).cast("int"))
     parted = grouped.repartition(min(groups, 512), "_group").sortWithinPartitions("_group", position)
-    with materialize_dataset(spark, folder.as_uri(), schema, ROW_GROUP_MB):
+    with materialize_dataset(spark, dataset_url(folder), schema, ROW_GROUP_MB):
         (
             parted.select(*columns)
             .write.option("maxRecordsPerFile", group_rows)
             .option("compression", "none")  # vectors do not compress, and readers are CPU-bound
-            .parquet(str(folder))
+            .parquet(spark_path(folder))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ["LANGUAGE"] = "C"  # the JVM passes on what the system says of a fault: in one language
+    if locale.getencoding().upper() != "UTF-8":
+        os.environ["LC_ALL"] = "C.UTF-8"  # Java, started below, names files in the letters of its locale
     SparkContext._ensure_initialized()  # the JVM knows the master; until it is asked, SparkConf is empty
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)

@@ -22,6 +22,7 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.tables.files import digest
 from crossweave.tables.leakage import held_out_pairs
+from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.served import load_served
@@ -225,10 +226,10 @@ class _Tensors:
             "split",
             F.col("last.weight").alias("weight"),
             F.coalesce(F.unix_seconds("last.event_time"), F.lit(-1)).alias("time"),
-        ).write.parquet(path)
+        ).write.parquet(spark_path(path))
         self._interaction_rows = interactions.count()
         self._seen_rows = seen.count()
-        return self.spark.read.parquet(path)
+        return read_parquet(self.spark, [path])
 
     def _write_items(self, index: DataFrame, events: DataFrame, folder: Path) -> int:
         popularity = events.where("split = 'train'").groupBy("item_index").agg(F.count("*").alias("popularity"))

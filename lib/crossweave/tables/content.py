@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 
@@ -12,21 +12,22 @@ from pyspark.sql import functions as F
 SOMETHING = r"(?U)\S"  # any character that is no white space, in any script
 
 
-def content_value(kind: str, columns: Sequence[str]) -> Column:
+def content_value(kind: str, columns: Mapping[str, Column]) -> Column:
     """Return the value that an encoder gets: a string, bytes, list of strings or list of floats; null if missing.
 
-    Text columns are joined by line breaks; blank ones are left out of the join. Attributes become a JSON object
-    of the columns that are not null, an id its text.
+    `columns` are those of the modality, by their names. Text columns are joined by line breaks; blank ones are left out
+    of the join. Attributes become a JSON object of the columns that are not null, an id its text.
     """
+    values = list(columns.values())
     if kind == "attributes":
-        filled = reduce(or_, [F.col(c).isNotNull() for c in columns])
-        return F.when(filled, F.to_json(F.struct(*[F.col(c) for c in columns])))
+        filled = reduce(or_, [value.isNotNull() for value in values])
+        return F.when(filled, F.to_json(F.struct(*[value.alias(name) for name, value in columns.items()])))
     if kind == "vector_id":
-        return F.col(columns[0]).cast("string")
+        return values[0].cast("string")
     if kind != "text":
-        return F.col(columns[0])
-    parts = [F.when(F.col(c).rlike(SOMETHING), F.col(c)) for c in columns]
-    missing = F.coalesce(*[F.col(c) for c in columns]).isNull()
+        return values[0]
+    parts = [F.when(value.rlike(SOMETHING), value) for value in values]
+    missing = F.coalesce(*values).isNull()
     return F.when(~missing, F.concat_ws("\n", *parts))
 
 

@@ -33,7 +33,7 @@ def columns_of(rows: DataFrame, expression: str, what: str) -> set[str]:
         raise SettingsError(f"{what} is nested too deeply to be read", f"at most {DEEPEST} brackets within each other")
     try:
         check_parsed(rows.sparkSession, expression, what)
-        made = rows.select(F.expr(expression).alias("_"), *[F.col(f"`{c}`") for c in rows.columns])
+        made = rows.select(F.expr(expression).alias("_"), "*")
         plan: Any = made._jdf.queryExecution().analyzed()
     except (AnalysisException, ParseException) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")

@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
+from crossweave.tables.paths import inner_name, user_column
 from crossweave.tables.schema import ITEM_ROWS, spark_schema
 from crossweave.tables.source import FILE, ROW, Source, read_source
 from crossweave.tables.values import as_strings, as_time, with_refusal
@@ -90,12 +91,15 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
 
     With `known` (a catalog), the content hash is the item's in it where the change hash is; sha-256 elsewhere.
     """
-    item_id = F.col(columns.id).cast("string")
+    item_id = user_column(columns.id).cast("string")
     rows = source.withColumn("_item", item_id)
     if known is not None:
         old = known.select(F.col("item_id").alias("_item"), F.col("hashes").alias("_old"))
         rows = rows.join(F.broadcast(old), "_item", "left")
-    values = {name: content_value(kind, columns) for name, (kind, columns) in columns.modalities.items()}
+    values = {
+        name: content_value(kind, {column: user_column(column) for column in read})
+        for name, (kind, read) in columns.modalities.items()
+    }
     # Computed once a row, in a step of its own: both the cell and the comparison with last night need it.
     changes = {f"_change_{name}": change_hash(columns.modalities[name][0], value) for name, value in values.items()}
     rows = rows.withColumns(changes) if changes else rows
@@ -111,13 +115,13 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
         cells += [F.lit(name), F.when(value.isNotNull(), cell)]
     no_cells = F.from_json(F.lit("{}"), spark_schema("item_rows")["cells"].dataType.simpleString())
     every = F.create_map(*cells) if cells else no_cells
-    title = F.col(columns.title).cast("string") if columns.title else F.lit(None).cast("string")
-    cold = F.coalesce(F.col(columns.cold), F.lit(False)) if columns.cold else F.lit(False)
+    title = user_column(columns.title).cast("string") if columns.title else F.lit(None).cast("string")
+    cold = F.coalesce(user_column(columns.cold), F.lit(False)) if columns.cold else F.lit(False)
     return rows.select(
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
         item_id.alias("item_id"),
-        as_time(source, columns.updated_at).alias("updated_at"),
+        as_time(source, columns.updated_at and inner_name(columns.updated_at)).alias("updated_at"),
         F.coalesce(title, item_id).alias("title"),
         cold.alias("cold"),
         as_strings(source, columns.attributes).alias("attributes"),
@@ -138,11 +142,11 @@ def _fresh(
     rows = read_source(spark, source, files)
     if columns.updated_at is None or last is None or last.rows is None or not files:
         return rows, None
-    updated_at = as_time(rows, columns.updated_at)
+    updated_at = as_time(rows, inner_name(columns.updated_at))
     stubs = rows.select(
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
-        F.col(columns.id).cast("string").alias("item_id"),
+        user_column(columns.id).cast("string").alias("item_id"),
         updated_at.alias("updated_at"),
     )
     before = (

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from crossweave.errors import SettingsError
 from crossweave.tables.expressions import check_condition
+from crossweave.tables.paths import spare_names
 from crossweave.tables.values import time_in, values_in
 
 OWN_COLUMNS = ("item_id", "title", "cold", "first_seen", "last_seen")
@@ -52,6 +53,12 @@ def check_rules(catalog: DataFrame, rules: CatalogRules, attributes: Sequence[st
                 f"score.rules.{rule} names a column that the catalog lacks; it has {', '.join(columns.columns)}",
                 "add the column to inputs.items.attributes",
             )
+        twins = [name for name in columns.columns if name.lower() == column.lower()]
+        if len(twins) > 1:
+            raise SettingsError(
+                f"score.rules.{rule}: {' and '.join(twins)} differ only in case, which rules do not tell apart",
+                "keep one of them in inputs.items.attributes, or derive one under another name",
+            )
 
 
 def ruled_items(
@@ -63,8 +70,10 @@ def ruled_items(
     may have it); categories (array of arrays of strings: its values in the columns of at_most); age (days until `date`,
     null where unknown). A condition that is null does not hold; an item without a value is not among the allowed.
     """
-    rows = item_index.join(_in_columns(catalog, attributes, date).join(_status(catalog), "item_id"), "item_id", "left")
-    hides: list[Column] = [F.coalesce(F.col("_status") != "active", F.lit(True))]
+    index, status = spare_names(attributes, 2)
+    joined = item_index.join(catalog, "item_id", "left")
+    rows = _in_columns(joined, attributes, date, {index: "item_index", status: "status"})
+    hides: list[Column] = [F.coalesce(F.col(status) != "active", F.lit(True))]
     if rules.available:
         hides.append(~_holds(rules.available))
     hides += [~_has(column, values) for column, values in rules.allow.items()]
@@ -74,7 +83,7 @@ def ruled_items(
     if rules.time:
         age = (F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(time_in(rules.time))) / 86_400.0
     return rows.select(
-        "item_index",
+        F.col(index).alias("item_index"),
         sum(bits, F.lit(0)).alias("hidden"),
         F.array(*[_holds(condition) for condition in rules.segments.values()]).cast("array<boolean>").alias("open"),
         F.array(*[values_in(c) for c in rules.at_most]).cast("array<array<string>>").alias("categories"),
@@ -82,15 +91,19 @@ def ruled_items(
     )
 
 
-def _in_columns(catalog: DataFrame, attributes: Sequence[str], date: datetime.date) -> DataFrame:
-    """Return the catalog with each attribute as a column of strings, and the run's date."""
+def _in_columns(
+    catalog: DataFrame, attributes: Sequence[str], date: datetime.date, beside: Mapping[str, str] | None = None
+) -> DataFrame:
+    """Return the catalog with each attribute as a column of strings, the run's date, and the columns of `beside`.
+
+    An attribute hides a column of the catalog that has its name, all but the id.
+    """
     own = {name: F.col(name) for name in OWN_COLUMNS} | {"run_date": F.lit(date)}
-    kept = {name: F.try_element_at("attributes", F.lit(name)) for name in attributes if name != "item_id"}
+    hidden = {name.lower() for name in attributes} - {"item_id"}
+    own = {name: column for name, column in own.items() if name not in hidden}
+    own |= {name: F.col(column) for name, column in (beside or {}).items()}
+    kept = {name: F.try_element_at("attributes", F.lit(name)) for name in attributes if name.lower() != "item_id"}
     return catalog.select(*[column.alias(name) for name, column in (own | kept).items()])
-
-
-def _status(catalog: DataFrame) -> DataFrame:
-    return catalog.select("item_id", F.col("status").alias("_status"))
 
 
 def _holds(condition: str) -> Column:

@@ -9,7 +9,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import content_hash, content_value
-from crossweave.tables.contract import InputTable
+from crossweave.tables.footers import InputTable
+from crossweave.tables.paths import user_column
 from crossweave.tables.source import Source, read_source
 
 BROADCAST_ROWS = 2_000_000  # contents to read up to here travel to the scan; above, the payloads are shuffled
@@ -38,8 +39,8 @@ def read_payloads(
         items = read_source(spark, source, files)
     keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")
     keys = F.broadcast(keys) if count <= BROADCAST_ROWS else keys
-    value = content_value(kind, columns)
-    rows = items.join(keys, F.col(id_column).cast("string") == F.col("_item"))
+    value = content_value(kind, {name: user_column(name) for name in columns})
+    rows = items.join(keys, user_column(id_column).cast("string") == F.col("_item"))
     rows = rows.select("content_hash", value.alias("value"), content_hash(kind, value).alias("actual"))
     rows = rows.where("actual = content_hash").select("content_hash", "value")
     return rows.repartition(tasks) if count <= SPREAD_ROWS else rows

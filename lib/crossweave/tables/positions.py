@@ -7,6 +7,8 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from crossweave.tables.paths import read_parquet, spark_path
+
 
 def with_position(spark: SparkSession, frame: DataFrame, order: list[Column], name: str, staging: Path) -> DataFrame:
     """Add a long column `name` that counts the rows from 0 in the given total order.
@@ -15,8 +17,8 @@ def with_position(spark: SparkSession, frame: DataFrame, order: list[Column], na
     """
     local = F.monotonically_increasing_id().bitwiseAND(F.lit((1 << 33) - 1))
     marked = frame.orderBy(*order).withColumn("_part", F.spark_partition_id()).withColumn("_local", local)
-    marked.write.parquet(str(staging))
-    stored = spark.read.schema(marked.schema).parquet(str(staging))
+    marked.write.parquet(spark_path(staging))
+    stored = read_parquet(spark, [staging], marked.schema)
     counts = {row["_part"]: row["count"] for row in stored.groupBy("_part").count().collect()}
     offsets, total = [], 0
     for part in sorted(counts):

@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.tables.expressions import check_condition
+from crossweave.tables.paths import spare_names
 from crossweave.tables.user_attributes import attribute_codes
 
 
@@ -82,7 +83,7 @@ def user_rows(
 
 def user_states(rows: DataFrame) -> DataFrame:
     """Return user_id and state of the rows of `user_rows`: equal states get equal lists from the same items."""
-    whole = F.struct(*[name for name in sorted(rows.columns) if name != "user_id"])
+    whole = F.struct(*[name for name in sorted(rows.columns) if name.lower() != "user_id"])
     return rows.select("user_id", F.sha2(F.to_json(whole), 256).alias("state"))
 
 
@@ -99,11 +100,14 @@ def _members(users: DataFrame, segments: Mapping[str, str], attributes: Sequence
     bits = [
         F.when(F.expr(condition), F.lit(1 << place)).otherwise(0) for place, condition in enumerate(segments.values())
     ]
-    return _in_columns(users, attributes).select("user_id", sum(bits, F.lit(0)).alias("segments"))
+    (user_id,) = spare_names(attributes, 1)
+    rows = _in_columns(users.withColumn(user_id, F.col("user_id")), attributes, user_id)
+    return rows.select(F.col(user_id).alias("user_id"), sum(bits, F.lit(0)).alias("segments"))
 
 
-def _in_columns(users: DataFrame, attributes: Sequence[str]) -> DataFrame:
+def _in_columns(users: DataFrame, attributes: Sequence[str], *beside: str) -> DataFrame:
     return users.select(
         "user_id",
+        *beside,
         *[F.try_element_at("attributes", F.lit(name)).alias(name) for name in attributes if name != "user_id"],
     )

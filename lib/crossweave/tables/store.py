@@ -26,6 +26,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyspark.sql import DataFrame, SparkSession
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
+from crossweave.tables.paths import check_workspace, read_parquet, spark_path
 from crossweave.tables.schema import spark_schema, table_schema
 
 APP_ID = "crossweave"
@@ -67,6 +68,7 @@ class TableStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        check_workspace(self.root)
 
     def folder(self, name: str) -> Path:
         """Return where a table lies."""
@@ -110,7 +112,7 @@ class TableStore:
         schema = spark_schema(name)
         if snapshot is None or not snapshot.files:
             return spark.createDataFrame([], schema)
-        return spark.read.schema(schema).parquet(*snapshot.paths)
+        return read_parquet(spark, snapshot.paths, schema)
 
     def fresh_folder(self, name: str) -> Path:
         """Name a folder for the data files of one attempt, never used before."""
@@ -139,7 +141,7 @@ class TableStore:
 
     def _written(self, frame: DataFrame, name: str) -> list[Path]:
         folder = self.fresh_folder(name)
-        frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(str(folder))
+        frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(spark_path(folder))
         return sorted(folder.glob("part-*.parquet"))
 
     def _with_every_column(self, spark: SparkSession, name: str, base: int) -> int:

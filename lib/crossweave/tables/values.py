@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from crossweave.tables.paths import inner_name, quoted, user_column
+
 INTEGERS = ("tinyint", "smallint", "int", "bigint")
 
 
 def as_strings(source: DataFrame, names: Sequence[str]) -> Column:
-    """Return a map of the named columns as strings; a null has no entry, a nested value becomes JSON."""
+    """Return a map of a user's columns as strings, by their names; a null has no entry, a nested value becomes JSON."""
     entries: list[Column] = []
     types: Mapping[str, str] = dict(source.dtypes)
     for name in names:
-        nested = types[name].startswith(("array", "map", "struct"))
-        entries += [F.lit(name), F.to_json(F.col(name)) if nested else F.col(name).cast("string")]
+        value = user_column(name)
+        nested = types[inner_name(name)].startswith(("array", "map", "struct"))
+        entries += [F.lit(name), F.to_json(value) if nested else value.cast("string")]
     if not entries:
         return F.from_json(F.lit("{}"), "map<string, string>")
     return F.map_filter(F.create_map(*entries), lambda _, value: value.isNotNull())
@@ -44,13 +47,13 @@ def as_time(source: DataFrame, name: str | None) -> Column:
 
 def values_in(column: str) -> Column:
     """Return the values of a kept attribute as array<string>: those of a list, the value itself, or none."""
-    text = F.col(f"`{column}`").cast("string")
+    text = F.col(quoted(column)).cast("string")
     listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))  # lists are kept as JSON
     return F.array_distinct(F.array_compact(F.coalesce(listed, F.array(text))))
 
 
 def time_in(column: str) -> Column:
     """Read a kept attribute as a time: integer seconds since 1970, or whatever Spark takes for a timestamp, or null."""
-    text = F.col(f"`{column}`").cast("string")
-    seconds = F.when(text.rlike(r"^-?\d{5,}$"), F.timestamp_seconds(F.expr(f"try_cast(`{column}` as bigint)")))
-    return F.coalesce(seconds, F.expr(f"try_cast(cast(`{column}` as string) as timestamp)"))
+    text = F.col(quoted(column)).cast("string")
+    seconds = F.when(text.rlike(r"^-?\d{5,}$"), F.timestamp_seconds(F.expr(f"try_cast({quoted(column)} as bigint)")))
+    return F.coalesce(seconds, F.expr(f"try_cast(cast({quoted(column)} as string) as timestamp)"))

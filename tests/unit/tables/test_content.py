@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
@@ -31,6 +31,10 @@ EMPTY: dict[str, list] = {
 }
 
 
+def columns(*names: str) -> dict[str, Column]:
+    return {name: F.col(name) for name in names}
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the expressions made of one content."""
@@ -47,7 +51,7 @@ def seen(spark: SparkSession) -> dict[str, list[Seen]]:
     for kind, type_name in TYPES.items():
         values = [*DISTINCT[kind], DISTINCT[kind][0], *EMPTY[kind], None]
         frame = spark.createDataFrame(list(enumerate(values)), f"n int, value {type_name}")
-        value = content_value(kind, ["value"])
+        value = content_value(kind, {"value": F.col("value")})
         rows = frame.select("n", is_empty(kind, value), change_hash(kind, value), content_hash(kind, value)).collect()
         found[kind] = [Seen(*tuple(row)[1:]) for row in sorted(rows)]
     return found
@@ -69,13 +73,13 @@ def test_text_columns_are_joined_by_line_breaks_without_the_blank_ones(spark: Sp
         ("  ", "", ""),
     ]
     frame = spark.createDataFrame([(n, *row) for n, row in enumerate(rows)], "n int, a string, b string, wanted string")
-    joined = frame.select("n", "wanted", content_value("text", ["a", "b"]).alias("got")).orderBy("n").collect()
+    joined = frame.select("n", "wanted", content_value("text", columns("a", "b")).alias("got")).orderBy("n").collect()
     assert [row["got"] for row in joined] == [row["wanted"] for row in joined]
 
 
 def test_the_order_of_text_columns_is_that_of_the_settings(spark: SparkSession) -> None:
     frame = spark.createDataFrame([("x", "y")], "a string, b string")
-    assert frame.select(content_value("text", ["b", "a"])).collect()[0][0] == "y\nx"
+    assert frame.select(content_value("text", columns("b", "a"))).collect()[0][0] == "y\nx"
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -107,7 +111,7 @@ def test_equal_contents_share_both_hashes_and_different_ones_do_not(seen: dict[s
 
 def test_hashes_do_not_follow_the_partition_the_neighbours_or_the_columns_a_text_came_from(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(str(n % 3), None) for n in range(30)], "a string, b string").repartition(5)
-    one, other = content_value("text", ["a", "b"]), content_value("text", ["b", "a"])
+    one, other = content_value("text", columns("a", "b")), content_value("text", columns("b", "a"))
     rows = frame.select(
         "a", content_hash("text", one), content_hash("text", other), change_hash("text", one)
     ).distinct()

@@ -21,9 +21,9 @@ from crossweave.tables.contract import (
     TIME,
     VECTOR,
     ColumnType,
-    InputTable,
-    preflight,
+    wanted_columns,
 )
+from crossweave.tables.footers import InputTable, preflight
 
 COLUMNS = {"item_id": ID, "title": TEXT}
 
@@ -128,17 +128,25 @@ def test_a_retyped_column_is_named_with_what_was_expected_and_what_came(tmp_path
 
 
 def test_a_column_whose_type_differs_between_files_is_named_although_each_alone_would_do(tmp_path: Path) -> None:
-    put(tmp_path / "a.parquet")
+    first = put(tmp_path / "a.parquet")
     bad = put(tmp_path / "b.parquet", item_id=pa.array(["x", "y"]))
     preflight("items", str(bad), COLUMNS)
     message = refusal(tmp_path)
-    assert message == f"{bad} of the items table: column 'item_id' is string, but int64 in the table's first file"
+    assert message == f"{bad} of the items table: column 'item_id' is string, but int64 in {first}"
 
 
 def test_columns_that_nobody_asked_for_may_be_anything(tmp_path: Path) -> None:
     put(tmp_path / "a.parquet", extra=pa.array([1, 2]))
     put(tmp_path / "b.parquet", extra=pa.array(["x", "y"]))
     assert preflight("items", str(tmp_path), COLUMNS).rows == 4
+
+
+def test_a_column_that_two_settings_name_must_be_what_both_ask_for(tmp_path: Path) -> None:
+    put(tmp_path / "a.parquet")
+    both = wanted_columns([("item_id", ID), ("item_id", NUMBER), ("title", ANY), ("title", TEXT), (None, FLAG)])
+    assert preflight("items", str(tmp_path), both).rows == 2
+    message = refusal(tmp_path, wanted_columns([("title", TEXT), ("title", NUMBER)]))
+    assert "should be a string, and a number for another setting, is string" in message
 
 
 INT, STRING, DOUBLE = pa.int32(), pa.string(), pa.float64()
@@ -153,7 +161,7 @@ LIST_OF = {kind: pa.list_(kind) for kind in (INT, STRING, DOUBLE)}
         (BYTES, [pa.binary(), pa.large_binary()], [STRING, LIST_OF[INT]]),
         (TAGS, [LIST_OF[STRING], pa.large_list(STRING)], [STRING, LIST_OF[INT]]),
         (VECTOR, [LIST_OF[DOUBLE], pa.list_(pa.float32())], [LIST_OF[INT], LIST_OF[STRING], DOUBLE]),
-        (NUMBER, [INT, pa.int64(), pa.float32()], [STRING, pa.bool_(), pa.timestamp("us")]),
+        (NUMBER, [INT, pa.int64(), pa.float32(), pa.decimal128(10, 2)], [STRING, pa.bool_(), pa.timestamp("us")]),
         (TIME, [pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.int64()], [STRING, DOUBLE]),
         (FLAG, [pa.bool_()], [INT, STRING]),
         (ANY, [INT, STRING, LIST_OF[STRING]], []),

@@ -5,7 +5,8 @@ import datetime
 import pytest
 from pyspark.sql import SparkSession
 
-from crossweave.tables.item_rules import CatalogRules, ruled_items
+from crossweave.errors import SettingsError
+from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.schema import spark_schema
 from crossweave.tables.scored_users import UserTables, user_rows, user_states
 
@@ -107,3 +108,32 @@ def test_a_user_row_has_segments_and_blocks_and_its_state_changes_with_each_of_t
     assert all(state != first[user] for user, state in states(rows(condition="country is null")).items())
     fewer = states(rows(blocks=blocks.where("user_id = 'u'")))
     assert (fewer["u"] == first["u"], fewer["v"] == first["v"]) == (True, False)
+
+
+def test_attributes_may_be_called_like_columns_of_ours_and_have_any_name(spark: SparkSession):
+    names = {
+        "item_index": "7",
+        "_status": "gone",
+        "_0": "x",
+        "Title": "theirs",
+        "a.b": "1",
+        "c`d": "2",
+        "ITEM_ID": "no",
+    }
+    row = ("a", "ours", False, names, {}, "active", DATE, DATE)
+    catalog = spark.createDataFrame([row], spark_schema("catalog"))
+    index = spark.createDataFrame([("a", 3)], "item_id string, item_index int")
+    rules = CatalogRules(
+        available="item_index = 7 and _status = 'gone' and title = 'theirs' and `a.b` = '1' and item_id = 'a'",
+        allow={"a.b": ["1"]}, block={"c`d": ["2"]}, at_most=("c`d", "_0"), time="a.b",
+    )  # fmt: skip
+    check_rules(catalog, rules, list(names), DATE)
+    (found,) = ruled_items(catalog, index, rules, list(names), DATE).collect()
+    assert (found["item_index"], found["categories"]) == (3, [["2"], ["x"]])
+    assert found["hidden"] == 1 << rules.names.index("block.c`d")
+
+
+def test_a_rule_on_attributes_that_differ_only_in_case_is_refused_by_name(spark: SparkSession):
+    catalog = spark.createDataFrame([], spark_schema("catalog"))
+    with pytest.raises(SettingsError, match=r"score\.rules\.allow\.name: name and Name differ only in case"):
+        check_rules(catalog, CatalogRules(allow={"name": ["x"]}), ["name", "Name"], DATE)

@@ -41,9 +41,11 @@ from crossweave.tables.contents import (
     vanished,
     with_state,
 )
+from crossweave.tables.contract import ID, KIND_COLUMNS, wanted_columns
 from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN
 from crossweave.tables.files import digest
+from crossweave.tables.paths import read_parquet
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
 from crossweave.tables.quarantine import quarantine_rows, worst_reasons
 from crossweave.tables.receipts import Receipt, Receipts
@@ -186,7 +188,9 @@ class _Night:
     def source(self) -> Source:
         """The items table, with the columns that settings derive."""
         items = self.settings.inputs.items
-        return check_source(lambda: self.spark, "items", items.path, {}, items.derived)
+        read = [(column, KIND_COLUMNS[m.kind]) for m in self.settings.modalities.values() for column in m.columns]
+        columns = wanted_columns([(items.id, ID), *read])
+        return check_source(lambda: self.spark, "items", items.path, columns, items.derived)
 
 
 class _Modality:
@@ -349,7 +353,7 @@ class _Modality:
             made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
             self._commit(made, sum(r["rows"] for r in files["vectors"]))
         paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]
-        return done, [self.spark.read.schema(from_arrow_schema(FAILURES)).parquet(*paths)] if paths else []
+        return done, [read_parquet(self.spark, paths, from_arrow_schema(FAILURES))] if paths else []
 
     def _commit(self, files: list[Path], rows: int) -> None:
         head = self.store.snapshot(self.table)

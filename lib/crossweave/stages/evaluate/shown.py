@@ -14,6 +14,9 @@ from crossweave.errors import SettingsError
 from crossweave.evaluation.pictures import shrink
 from crossweave.evaluation.report_spaces import most_telling
 from crossweave.stages.evaluate.judging import Judging
+from crossweave.tables.contract import ANY, wanted_columns
+from crossweave.tables.footers import Footers
+from crossweave.tables.paths import user_column
 from crossweave.tables.source import check_source, read_source
 
 SEPARATOR = " · "  # between the columns of a text
@@ -51,20 +54,24 @@ def read_shown(judging: Judging, indices: Collection[int], sound: Collection[int
     Raises SettingsError where evaluate.map_colour names no column.
     """
     settings, table = judging.settings, judging.settings.inputs.items
-    source = read_source(judging.spark, check_source(lambda: judging.spark, "items", table.path, {}, table.derived))
-    types = {field.name: field.dataType for field in source.schema}
-    colours = _colours(settings, types)
     image, text = first_modality(settings, "image"), first_modality(settings, "text")
+    words = settings.modalities[text].columns if text is not None else []
+    images = settings.modalities[image].columns if image is not None else []
+    candidates = _candidates(settings, {*Footers("items", table.path).names, *table.derived})
+    columns = wanted_columns((column, ANY) for column in (table.id, *words, *images, *candidates))
+    checked = check_source(lambda: judging.spark, "items", table.path, columns, table.derived)
+    source, types = read_source(judging.spark, checked), checked.types
+    colours = [column for column in candidates if _tells(settings, column, types[column])]
     index_of = {judging.items["item_id"].iat[i]: i for i in indices}
-    item_id = F.col(table.id).cast("string")
+    item_id = user_column(table.id).cast("string")
     picture = F.lit(None).cast("binary")
     if image is not None:
         opened = item_id.isin([judging.items["item_id"].iat[i] for i in set(indices) & set(sound)])
-        picture = F.when(opened, F.col(settings.modalities[image].columns[0]))
+        picture = F.when(opened, user_column(images[0]))
     rows = source.where(item_id.isin(list(index_of))).select(
         item_id.alias("id"),
         F.udf(_shrunk, "binary")(picture).alias("picture"),
-        _text(settings.modalities[text].columns if text is not None else []).alias("text"),
+        _text(words).alias("text"),
         F.array(*(_category(column, types) for column in colours)).cast("array<string>").alias("categories"),
     )
     read = {index_of[row["id"]]: row for row in rows.collect()}
@@ -83,28 +90,39 @@ def _shrunk(picture: bytearray | None) -> bytes | None:
 
 
 def _text(columns: list[str]) -> Column:
-    words = F.concat_ws(SEPARATOR, *(F.col(column).cast("string") for column in columns))
+    words = F.concat_ws(SEPARATOR, *(user_column(column).cast("string") for column in columns))
     return F.when(F.length(words) > TEXT_LENGTH, F.concat(F.substring(words, 1, TEXT_LENGTH), F.lit("…"))).otherwise(
         words
     )
 
 
-def _colours(settings: Settings, types: Mapping[str, DataType]) -> list[str]:
-    """Return the columns that may colour the map: the one that is set, or all attributes of words and tags."""
+def _candidates(settings: Settings, known: Collection[str]) -> list[str]:
+    """Return the columns that may colour the map: the one that is set, or attributes and tags."""
     wanted = settings.evaluate.map_colour
     if wanted is not None:
-        if wanted not in types:
-            known = ", ".join(sorted(types))
+        if wanted not in known:
             raise SettingsError(
-                f"evaluate.map_colour names {wanted!r}, which the items do not have", f"they have {known}"
+                f"evaluate.map_colour names {wanted!r}, which the items do not have",
+                f"they have {', '.join(sorted(known))}",
             )
         return [wanted]
-    tags = [modality.columns[0] for modality in settings.modalities.values() if modality.kind == "tags"]
-    words = [c for c in settings.inputs.items.attributes if isinstance(types.get(c), StringType | BooleanType)]
-    return [column for column in dict.fromkeys([*words, *tags]) if column in types]
+    return [
+        column for column in dict.fromkeys([*settings.inputs.items.attributes, *_tags(settings)]) if column in known
+    ]
+
+
+def _tells(settings: Settings, column: str, kind: DataType) -> bool:
+    """Say whether a column may colour the map: one that is set, one of tags, or an attribute of words."""
+    given = column == settings.evaluate.map_colour or column in _tags(settings)
+    return given or isinstance(kind, StringType | BooleanType)
+
+
+def _tags(settings: Settings) -> list[str]:
+    return [modality.columns[0] for modality in settings.modalities.values() if modality.kind == "tags"]
 
 
 def _category(column: str, types: Mapping[str, DataType]) -> Column:
     """Return a column's value as a short text; of several tags the first one."""
-    value = F.get(column, F.lit(0)) if isinstance(types[column], ArrayType) else F.col(column)
+    value = user_column(column)
+    value = F.get(value, F.lit(0)) if isinstance(types[column], ArrayType) else value
     return F.substring(F.coalesce(F.trim(value.cast("string")), F.lit("")), 1, CATEGORY_LENGTH)

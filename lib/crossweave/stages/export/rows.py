@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossweave.stages.export.source import Source
+from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.vectors import as_lists
 
 ITEMS_AT_ONCE = 65_536
@@ -18,8 +19,8 @@ def recommendations(source: Source, folder: Path) -> tuple[int, int]:
     version, spark = source.reads["recommendations"], source.context.spark
     table = source.store.read(spark, "recommendations", version)
     rows = table.select(source.typed("user"), source.typed("item"), "rank", "score")
-    rows.write.mode("append").parquet(str(folder))
-    return source.store.required("recommendations", version).rows, spark.read.parquet(str(folder)).count()
+    rows.write.mode("append").parquet(spark_path(folder))
+    return source.store.required("recommendations", version).rows, read_parquet(spark, [folder]).count()
 
 
 def items(source: Source, folder: Path) -> tuple[int, int]:

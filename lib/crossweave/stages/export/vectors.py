@@ -18,6 +18,7 @@ from crossweave.artifacts.scored import ScoredVectors
 from crossweave.errors import SettingsError
 from crossweave.scoring.users import read_users
 from crossweave.stages.export.source import ARROW_TYPES, Source
+from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.scored_users import UserTables, user_rows
 from crossweave.tables.vectors import as_lists, lists_of
 
@@ -66,8 +67,8 @@ def users(source: Source, folder: Path) -> tuple[int, int]:
     made = rows.select("user_id", "history", "user_index", "attributes").mapInArrow(
         work, f"user_id {typed}, vector array<float>"
     )
-    made.write.mode("append").parquet(str(folder))
-    return rows.count(), source.context.spark.read.parquet(str(folder)).count()
+    made.write.mode("append").parquet(spark_path(folder))
+    return rows.count(), read_parquet(source.context.spark, [folder]).count()
 
 
 def _rows(source: Source) -> DataFrame:

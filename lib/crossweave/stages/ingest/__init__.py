@@ -20,10 +20,12 @@ from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.stages.ingest.parting import parted, split_facts
 from crossweave.tables.catalog import new_catalog
-from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TIME, ColumnType, InputTable, preflight
+from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TEXT, TIME, wanted_columns
 from crossweave.tables.events import judged_blocks, judged_interactions, judged_users
 from crossweave.tables.files import digest
+from crossweave.tables.footers import InputTable, preflight
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
+from crossweave.tables.paths import inner_name, read_parquet, spark_path
 from crossweave.tables.quarantine import count_reasons, last_run, quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.source import Source, check_source, read_source
@@ -32,7 +34,7 @@ from crossweave.tables.store import Snapshot, TableStore
 
 STAGE = "ingest"
 TABLES = ("item_rows", "catalog", "users", "interactions", "blocks", "quarantine")
-CODE_VERSION = 2  # of the tables' meaning; a change makes the next night ingest everything anew
+CODE_VERSION = 3  # of the tables' meaning; a change makes the next night ingest everything anew
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     inputs = check_inputs(context)
+    record.warnings = [
+        f"{len(table.passed_over):,} files in {table.root} are no Parquet and were passed over: "
+        + ", ".join(table.passed_over[:5])
+        for table in inputs.tables
+        if table.passed_over
+    ]
     receipts = Receipts(context.workspace)
     previous = receipts.latest(STAGE)
     prints = _prints(settings, inputs)
@@ -127,23 +135,20 @@ def check_inputs(context: StageContext) -> Inputs:
     settings = context.settings
     items, interactions, users = settings.inputs.items, settings.inputs.interactions, settings.inputs.users
     blocks = settings.inputs.blocks
-    item_columns: dict[str, ColumnType] = dict.fromkeys(items.attributes, ANY)
-    item_columns |= {items.title: ANY} if items.title else {}
-    item_columns |= {items.cold_column: FLAG} if items.cold_column else {}
-    item_columns |= {items.updated_at: TIME} if items.updated_at else {}
+    item_columns = [(items.id, ID), (items.title, ANY), (items.cold_column, FLAG), (items.updated_at, TIME)]
+    item_columns += [(column, ANY) for column in items.attributes]
     for modality in settings.modalities.values():
-        item_columns |= dict.fromkeys(modality.columns, KIND_COLUMNS[modality.kind])
-    item_columns[items.id] = ID
-    event_columns: dict[str, ColumnType] = {interactions.user: ID, interactions.item: ID}
-    event_columns |= {interactions.weight: NUMBER} if interactions.weight else {}
-    event_columns |= {interactions.time: TIME} if interactions.time else {}
-    if settings.split.method == "column":
-        event_columns[settings.split.column] = KIND_COLUMNS["text"]
+        item_columns += [(column, KIND_COLUMNS[modality.kind]) for column in modality.columns]
+    event_columns = [(interactions.user, ID), (interactions.item, ID), (interactions.weight, NUMBER)]
+    event_columns += [(interactions.time, TIME)]
+    event_columns += [(settings.split.column, TEXT)] if settings.split.method == "column" else []
+    block_columns = [(blocks.user, ID), (blocks.item, ID)]
+    user_columns = [(users.id, ID), *((column, ANY) for column in users.attributes)]
     return Inputs(
-        check_source(lambda: context.spark, "items", items.path, item_columns, items.derived),
-        preflight("interactions", interactions.path, event_columns),
-        preflight("users", users.path, {users.id: ID, **dict.fromkeys(users.attributes, ANY)}) if users.path else None,
-        preflight("blocks", blocks.path, {blocks.user: ID, blocks.item: ID}) if blocks.path else None,
+        check_source(lambda: context.spark, "items", items.path, wanted_columns(item_columns), items.derived),
+        preflight("interactions", interactions.path, wanted_columns(event_columns)),
+        preflight("users", users.path, wanted_columns(user_columns)) if users.path else None,
+        preflight("blocks", blocks.path, wanted_columns(block_columns)) if blocks.path else None,
     )
 
 
@@ -156,14 +161,15 @@ def _item_columns(settings: Settings) -> ItemColumns:
 def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
     """Return what decides each table: `scan` the meaning of an item row, the others their files and settings."""
     given, modalities = settings.inputs, {n: [m.kind, m.columns] for n, m in settings.modalities.items()}
+    items = inputs.items.table
     split = settings.split.model_dump(mode="json", exclude={"protocol", "cold_items"})
     cold = digest([settings.split.cold_items, settings.seed]) if settings.split.cold_items else None
     blocks = [inputs.blocks.fingerprint, given.blocks.model_dump(mode="json")] if inputs.blocks else None
     return (
         {
             "code": str(CODE_VERSION),
-            "scan": digest([str(inputs.items.table.root), given.items.model_dump(mode="json"), modalities]),
-            "items": inputs.items.table.fingerprint,
+            "scan": digest([str(items.root), given.items.model_dump(mode="json"), modalities, items.types]),
+            "items": items.fingerprint,
             "interactions": digest(
                 [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
             ),
@@ -231,9 +237,9 @@ class _Night:
 
     def _stage(self, frame: DataFrame, name: str) -> DataFrame:
         """Write an intermediate result once, so that nothing is computed twice or differently."""
-        path = str(self.staging / name)
-        frame.write.parquet(path)
-        return self.spark.read.schema(frame.schema).parquet(path)
+        path = self.staging / name
+        frame.write.parquet(spark_path(path))
+        return read_parquet(self.spark, [path], frame.schema)
 
     def _write(self, frame: DataFrame, name: str, rows: int | None = None) -> Snapshot:
         head = self._heads[name]
@@ -316,9 +322,8 @@ class _Night:
             self._write(self.spark.createDataFrame([], "user_id string, attributes map<string, string>"), "users")
             return
         users = self.settings.inputs.users
-        judged = self._stage(
-            judged_users(read_source(self.spark, Source(self.inputs.users, {})), users.id, users.attributes), "users"
-        )
+        source = read_source(self.spark, Source(self.inputs.users, {}))
+        judged = self._stage(judged_users(source, inner_name(users.id), users.attributes), "users")
         self._write_judged(judged, judged.where("reason is null"), "users", "user", self.inputs.users.rows)
 
     def _interactions(self, items_moved: bool) -> None:
@@ -332,11 +337,11 @@ class _Night:
         judged = judged_interactions(
             read_source(self.spark, Source(table, {})),
             catalog.where("status = 'active'"),
-            user=columns.user,
-            item=columns.item,
-            weight=columns.weight,
-            time=columns.time,
-            split=split.column if split.method == "column" else None,
+            user=inner_name(columns.user),
+            item=inner_name(columns.item),
+            weight=columns.weight and inner_name(columns.weight),
+            time=columns.time and inner_name(columns.time),
+            split=inner_name(split.column) if split.method == "column" else None,
         )
         judged = self._stage(judged, "interactions")
         good, cuts = parted(judged.where("reason is null"), split, self.settings.seed)
@@ -356,7 +361,8 @@ class _Night:
         users = stored("users").select("user_id").union(stored("interactions").select("user_id")).distinct()
         items = stored("catalog").where("status = 'active'")
         source = read_source(self.spark, Source(table, {}))
-        judged = self._stage(judged_blocks(source, items, users, user=columns.user, item=columns.item), "blocks")
+        judged = judged_blocks(source, items, users, user=inner_name(columns.user), item=inner_name(columns.item))
+        judged = self._stage(judged, "blocks")
         self._write_judged(judged, judged.where("reason is null"), "blocks", "block", table.rows)
 
     def _kept(self, name: str, rows: int, same: bool) -> bool:

@@ -32,6 +32,7 @@ from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Tas
 from crossweave.tables.files import digest
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.leakage import Leakage, find_leakage, held_out_pairs
+from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.payloads import BATCH_BYTES, temporarily
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import spark_schema, table_schema
@@ -180,8 +181,8 @@ def _write_lists(
     tables, writes = {"recommendations": scored}, {}
     staging = context.workspace / "staging" / context.run_id / "lists"
     if settings.rerank or settings.explore.share:
-        scored.write.parquet(str(staging))
-        both = context.spark.read.schema(scored.schema).parquet(str(staging))
+        scored.write.parquet(spark_path(staging))
+        both = read_parquet(context.spark, [staging], scored.schema)
         before = both.where("rank_before is not null").withColumn("rank", F.col("rank_before"))
         tables = {"recommendations": both.where("rank is not null"), "lists_before": before}
     for name, frame in tables.items():
