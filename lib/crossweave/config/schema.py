@@ -13,6 +13,9 @@ from crossweave.config.section import Fraction, Kind, Name, Positive, Section
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
 
+Unit = Literal["s", "ms", "us", "ns"]
+Derived = dict[str, Annotated[str, Field(min_length=1)]]
+
 
 class ItemInput(Section):
     """The items table and its columns."""
@@ -23,7 +26,8 @@ class ItemInput(Section):
     cold_column: str | None
     attributes: list[str]
     updated_at: str | None
-    derived: dict[str, Annotated[str, Field(min_length=1)]]
+    time_unit: Unit
+    derived: Derived
 
 
 class InteractionInput(Section):
@@ -33,7 +37,10 @@ class InteractionInput(Section):
     user: str
     item: str
     weight: str | None
+    missing_weight: Annotated[float, Field(allow_inf_nan=False)] | None
     time: str | None
+    time_unit: Unit
+    derived: Derived
 
 
 class UserInput(Section):
@@ -42,6 +49,7 @@ class UserInput(Section):
     path: str | None
     id: str
     attributes: list[str]
+    derived: Derived
 
 
 class BlockInput(Section):
@@ -50,6 +58,7 @@ class BlockInput(Section):
     path: str | None
     user: str
     item: str
+    derived: Derived
 
 
 class InputSettings(Section):
@@ -60,6 +69,13 @@ class InputSettings(Section):
     interactions: InteractionInput
     users: UserInput
     blocks: BlockInput
+
+
+class IngestSettings(Section):
+    """How many rows of an input table may be refused."""
+
+    max_refused_fraction: Fraction
+    min_refused_count: Annotated[int, Field(ge=0)]
 
 
 class ModalitySettings(Section):
@@ -258,6 +274,7 @@ class Settings(Section):
     workspace: str
     seed: int
     inputs: InputSettings
+    ingest: IngestSettings
     split: SplitSettings
     modalities: dict[Name, ModalitySettings]
     encoders: dict[str, EncoderSpec]

@@ -41,9 +41,10 @@ VECTOR = ColumnType("a list of float or double", _is_list_of(pa.types.is_floatin
 SCALAR = ColumnType(
     "a number, string, boolean, date or timestamp", lambda t: not (pa.types.is_nested(t) or BYTES.accepts(t))
 )
-NUMBER = ColumnType("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t))
+NUMBER = ColumnType("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t))
 TIME = ColumnType(
-    "a timestamp or integer seconds since 1970", lambda t: pa.types.is_timestamp(t) or pa.types.is_integer(t)
+    "a timestamp, a date, a number since 1970 or an ISO text",
+    lambda t: NUMBER.accepts(t) or pa.types.is_timestamp(t) or pa.types.is_date(t) or _is_text(t),
 )
 FLAG = ColumnType("a boolean", pa.types.is_boolean)
 ANY = ColumnType("any type", lambda t: True)
