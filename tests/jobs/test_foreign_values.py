@@ -112,6 +112,7 @@ def test_ancient_times_of_the_items_leave_every_item_and_the_attribute_as_it_is(
     known = {row["item_id"]: dict(row["attributes"]) for row in small.chain.table("catalog")}
     assert len(known) == 10
     assert known["1"] == {"day": "0001-01-01", "moment": "0001-01-01 00:00:00"}
+    assert stage(result, "ingest")["notes"] == ["10 item rows have an implausible moment: they are always read"]
     assert known["2"] == {"day": "1900-01-01", "moment": "1900-01-01 00:00:00"}
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from crossweave.tables.paths import inner_name, user_column
 from crossweave.tables.source import FILE, ROW
 from crossweave.tables.splits import split_order
-from crossweave.tables.times import as_time, plausible, quoted
+from crossweave.tables.times import as_time, plausible
 from crossweave.tables.values import as_strings, with_refusal
 
 
@@ -41,11 +42,11 @@ def judged_interactions(
     missing = weight.isNull() | F.isnan(weight) if columns.weight else F.lit(False)
     unknown = F.lit(columns.missing_weight if columns.weight else 1.0).cast("float")
     rows = source.select(
-        F.col(quoted(columns.user)).cast("string").alias("user_id"),
-        F.col(quoted(columns.item)).cast("string").alias("item_id"),
+        user_column(columns.user).cast("string").alias("user_id"),
+        user_column(columns.item).cast("string").alias("item_id"),
         F.when(~missing, weight).otherwise(unknown).alias("weight") if columns.weight else unknown.alias("weight"),
-        as_time(source, columns.time, columns.time_unit).alias("event_time"),
-        (F.col(quoted(columns.split)) if columns.split else F.lit("train")).alias("split"),
+        as_time(source, columns.time and inner_name(columns.time), columns.time_unit).alias("event_time"),
+        (user_column(columns.split) if columns.split else F.lit("train")).alias("split"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
         missing.alias("filled"),
@@ -83,7 +84,7 @@ REASONS = ("null_id", "unknown_item", "bad_time", "no_weight", "non_finite", "un
 def judged_users(source: DataFrame, user: str, attributes: Sequence[str]) -> DataFrame:
     """Return user_id, attributes, file, row and `reason` (null: accepted) of every row."""
     rows = source.select(
-        F.col(quoted(user)).cast("string").alias("user_id"),
+        user_column(user).cast("string").alias("user_id"),
         as_strings(source, attributes).alias("attributes"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
@@ -97,8 +98,8 @@ def judged_blocks(source: DataFrame, items: DataFrame, users: DataFrame, *, user
     `items` and `users` hold the known ids, each once.
     """
     rows = source.select(
-        F.col(quoted(user)).cast("string").alias("user_id"),
-        F.col(quoted(item)).cast("string").alias("item_id"),
+        user_column(user).cast("string").alias("user_id"),
+        user_column(item).cast("string").alias("item_id"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
     )
@@ -117,7 +118,7 @@ def _blank(column: str) -> Column:
 
 
 def _text_of(name: str | None, kind: str = "string") -> Column:
-    return F.col(quoted(name)).cast(kind) if name else F.lit(None).cast(kind)
+    return user_column(name).cast(kind) if name else F.lit(None).cast(kind)
 
 
 def _short(column: str) -> Column:

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError
+from crossweave.tables.paths import inner_name, quoted, user_column
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Units of numbers that count from 1970, as parts of a second."""
@@ -42,11 +43,6 @@ def latest_event(date: datetime.date) -> datetime.datetime:
     return datetime.datetime(date.year + 2, 1, 1, tzinfo=datetime.UTC)
 
 
-def quoted(name: str) -> str:
-    """Return a column's name as SQL takes it, whatever characters it has."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 def as_time(source: DataFrame, name: str | None, unit: str = "s") -> Column:
     """Return a column as timestamps, numbers being `unit` since 1970; all null without a name."""
     if name is None:
@@ -68,22 +64,22 @@ def time_in(column: str, unit: str = "s") -> Column:
 
 
 def known_time(source: DataFrame, name: str | None, unit: str) -> Column:
-    """Return a row's time of change; null, which means that the row is always read, for what stands for "unknown".
+    """Return the time of change in a user's column; null, so that the row is always read, for what means "unknown".
 
     Such are 0, and years that programs put where they know none: 1, 1753, 9999.
     """
-    time = as_time(source, name, unit)
+    time = as_time(source, name and inner_name(name), unit)
     return F.when((time > F.lit(EARLIEST_EVENT)) & (time < F.lit(NEVER)), time)
 
 
 def at_least(source: DataFrame, name: str, unit: str, micros: int) -> Column:
     """Say whether a time is `micros` since 1970 or later; of timestamps and integers Parquet's row groups know it."""
-    kind = dict(source.dtypes)[name]
+    kind = dict(source.dtypes)[inner_name(name)]
     if kind in INTEGERS:
-        return F.col(quoted(name)) >= F.lit(micros * UNITS[unit] // 10**6)
+        return user_column(name) >= F.lit(micros * UNITS[unit] // 10**6)
     if kind == "timestamp":
-        return F.col(quoted(name)) >= F.timestamp_micros(F.lit(micros))
-    return as_time(source, name, unit) >= F.timestamp_micros(F.lit(micros))
+        return user_column(name) >= F.timestamp_micros(F.lit(micros))
+    return as_time(source, inner_name(name), unit) >= F.timestamp_micros(F.lit(micros))
 
 
 def plausible(time: Column, latest: datetime.datetime) -> Column:
@@ -92,18 +88,19 @@ def plausible(time: Column, latest: datetime.datetime) -> Column:
 
 
 def wrong_column(
-    rows: DataFrame, name: str, unit: str, setting: str, counts: str, table: str = ""
+    rows: DataFrame, column: str, unit: str, setting: str, counts: str, table: str = "", name: str = ""
 ) -> InputContractError:
     """Return the error for a column that holds hardly a usable time: an example, what it would mean, how to mend it.
 
     `setting` is the path of the setting that names the column, `table` the section that has its time_unit and derived
-    columns (default: the setting's own); `counts` says how many of how many cannot be used.
+    columns (default: the setting's own); `counts` says how many of how many cannot be used. `name` is what the column
+    is called outside (default: the same).
     """
-    column = F.col(quoted(name)).cast("string")
-    values = [r[0] for r in rows.select(column.alias("value")).where("value is not null").limit(_EXAMPLES).collect()]
-    numbers = _numbers(values)
+    text = F.col(quoted(column)).cast("string").alias("value")
+    values = [row["value"] for row in rows.select(text).where("value is not null").limit(_EXAMPLES).collect()]
+    numbers, name = _numbers(values), name or column
     table = table or setting.rpartition(".")[0]
-    if len(numbers) == len(values) and values and not str(dict(rows.dtypes)[name]).startswith(("date", "timestamp")):
+    if len(numbers) == len(values) and values and not dict(rows.dtypes)[column].startswith(("date", "timestamp")):
         year = math.floor(1970 + numbers[0] / UNITS[unit] / _SECONDS_A_YEAR) if math.isfinite(numbers[0]) else "none"
         what = f"{values[0]} as {UNIT_WORDS[unit]} since 1970 is in the year {year}"
         return InputContractError(
@@ -127,8 +124,7 @@ def check_times(rows: DataFrame, column: str, unit: str, setting: str, name: str
     bad = found["given"] - found["read"]
     if found["given"] and bad >= WHOLE * found["given"]:
         counts = f"{bad:,} of {found['given']:,} values"
-        named = rows.select(F.col(quoted(column)).alias(name))
-        raise wrong_column(named, name, unit, setting, counts, "inputs.items")
+        raise wrong_column(rows, column, unit, setting, counts, "inputs.items", name)
 
 
 def _of_number(number: Column, whole: bool, unit: str) -> Column:

@@ -10,6 +10,7 @@ from crossweave.config import Settings
 from crossweave.errors import BudgetExceededError, InputContractError
 from crossweave.tables.events import REASONS
 from crossweave.tables.matching import Side, compare
+from crossweave.tables.paths import inner_name
 from crossweave.tables.refusals import Group, in_words, refused
 from crossweave.tables.source import Source
 from crossweave.tables.times import LONG_AGO, WHOLE, wrong_column
@@ -86,8 +87,8 @@ def check_events(groups: Groups, settings: Settings, source: Callable[[], DataFr
         if bad and bad >= WHOLE * reached and reason != "unknown_item":
             told = f"{bad:,} of {reached:,} values"
             path = f"inputs.interactions.{setting}" if setting else "split.column"
-            if reason == "bad_time":
-                raise wrong_column(source(), str(columns.time), columns.time_unit, path, told)
+            if reason == "bad_time" and name:
+                raise wrong_column(source(), inner_name(name), columns.time_unit, path, told, name=name)
             raise InputContractError(
                 f"{path}: {told} in {name} cannot be used, {reason}: {groups[reason].example}", hint
             )
@@ -95,7 +96,8 @@ def check_events(groups: Groups, settings: Settings, source: Callable[[], DataFr
     early, timed = (sum(g.more[what] for r, g in groups.items() if r is None) for what in ("early", "timed"))
     if columns.time and early and early >= WHOLE * timed:
         told = f"{early:,} of {timed:,} times, all before {LONG_AGO.year},"
-        raise wrong_column(source(), columns.time, columns.time_unit, "inputs.interactions.time", told)
+        path = "inputs.interactions.time"
+        raise wrong_column(source(), inner_name(columns.time), columns.time_unit, path, told, name=columns.time)
 
 
 def _after(reason: str, other: str) -> bool:
