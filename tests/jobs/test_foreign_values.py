@@ -22,8 +22,8 @@ INGEST = [("ingest", ingest_catalog)]
 START = 1_735_689_600  # 2025-01-01
 CONF = """
 inputs:
-  items: {path: ${inputs.root}/goods.parquet, id: sku, title: null}
-  interactions: {path: ${inputs.root}/sales.parquet, user: customer, item: sku, time: at}
+  items: {path: "${inputs.root}/goods.parquet", id: sku, title: null}
+  interactions: {path: "${inputs.root}/sales.parquet", user: customer, item: sku, time: at}
 split: {method: none}
 ingest: {min_refused_count: 0}
 """

@@ -93,7 +93,9 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
         night.run(f"{STAGE}:{fingerprint}:{previous.run_id if previous else ''}")
     finally:
         shutil.rmtree(night.staging, ignore_errors=True)
-        record.ledgers, record.notes, record.warnings = night.ledgers, night.notes, night.warnings
+        record.ledgers = night.ledgers
+        record.notes += night.notes
+        record.warnings += night.warnings
     record.check()
     record.writes = night.writes
     record.metrics = night.metrics
@@ -293,6 +295,9 @@ class _Night:
     def _items(self) -> bool:
         """Write item_rows and catalog; says whether items came or went."""
         columns, table = _item_columns(self.settings), self.inputs.items.table
+        changed = sorted(set(table.stamps) - self.unchanged)
+        if changed and (columns.updated_at or columns.cold):
+            self.notes += item_gaps(read_source(self.spark, self.inputs.items, changed), columns)
         rows = item_rows(self.spark, self.inputs.items, columns, self.last, self.unchanged, self._stage)
         cells, empty = F.map_values("cells"), F.filter(F.map_values("cells"), lambda cell: cell["empty"])
         accepted = F.col("refused").isNull()
@@ -334,13 +339,10 @@ class _Night:
 
     def _judge_items(self, rows: DataFrame) -> None:
         if self.ledgers["items"].quarantined:
-            refused = rows.where("refused is not null")
-            self._refuse(refused, "item", reason=F.col("refused"), item_id=F.col("item_id"))
-            self._judge("items", group_by_reason(rows.withColumn("reason", F.col("refused"))))
-        changed = sorted(set(self.inputs.items.table.stamps) - self.unchanged)
-        columns = _item_columns(self.settings)
-        if changed and (columns.updated_at or columns.cold):
-            self.notes += item_gaps(read_source(self.spark, self.inputs.items, changed), columns)
+            named = rows.withColumn("reason", F.col("refused"))
+            wrong = named.where("reason is not null")
+            self._refuse(wrong, "item", reason=F.col("reason"), item_id=F.col("item_id"))
+            self._judge("items", group_by_reason(named))
 
     def _refuse_contents(self, rows: DataFrame) -> None:
         if self.ledgers["contents"].quarantined:

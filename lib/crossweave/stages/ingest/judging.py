@@ -23,7 +23,7 @@ COUNTED = {
     "timed": "event_time is not null",
     "early": f"event_time < timestamp'{LONG_AGO:%Y-%m-%d %H:%M:%S}Z'",
     "filled": "filled",
-    "none": "weight <= 0",
+    "weightless": "weight <= 0",
 }
 """What is counted of the interactions beside their reasons, as SQL."""
 
@@ -35,7 +35,7 @@ MENDS = {
     "bad_time": "times that no event can have",
     "no_weight": "set inputs.interactions.missing_weight to what a row without a weight weighs",
     "non_finite": "weights that are infinite or too large for a 32-bit float",
-    "unknown_split": "the split column holds train, valid, test",
+    "unknown_split": "the split column should hold train, valid or test",
     "pair_in_two_splits": "a (user, item) pair may stand in one split only",
 }
 
@@ -68,40 +68,38 @@ def refusal_warnings(name: str, groups: Groups, hint: str = "") -> list[str]:
 
 
 def check_events(groups: Groups, settings: Settings, source: Callable[[], DataFrame]) -> None:
-    """Raise InputContractError where a whole column of the interactions is not what the settings take it for."""
-    columns = settings.inputs.interactions
-    counts = {reason: rows_of(groups, reason) for reason in REASONS}
-    left = sum(group.rows for group in groups.values())
-    for reason, name, setting, hint in (
-        ("null_id", f"{columns.user!r} or {columns.item!r}", "user or item", "name the columns that hold the ids"),
-        ("unknown_item", "", "", ""),
-        ("bad_time", columns.time, "time", ""),
-        ("no_weight", columns.weight, "weight", f"{MENDS['no_weight']}, or weight to null: all rows weigh 1"),
-        ("non_finite", columns.weight, "weight", "weights are finite numbers"),
-        ("unknown_split", settings.split.column, "", "its values are train, valid, test; inputs.interactions.derived"
-         " can make them, as {part: \"lower(trim(" + settings.split.column + "))\"} with split.column=part"),
+    """Raise InputContractError where a whole column of the interactions is not what the settings take it for.
+
+    `source` gives the input's rows, for an example.
+    """
+    columns, split = settings.inputs.interactions, settings.split.column
+    good = {name: sum(g.more[name] for r, g in groups.items() if r is None) for name in ("timed", "early")}
+    for bad, reached, what in (
+        (rows_of(groups, "bad_time"), _reached(groups, "bad_time"), "values"),
+        (good["early"], good["timed"], f"times, all before {LONG_AGO.year},"),
+    ):
+        if columns.time and bad and bad >= WHOLE * reached:
+            told, place = f"{bad:,} of {reached:,} {what}", "inputs.interactions.time"
+            raise wrong_column(source(), inner_name(columns.time), columns.time_unit, place, told, name=columns.time)
+    for reason, setting, name, hint in (
+        ("null_id", "user or item", f"{columns.user} or {columns.item}", "name the columns that hold the ids"),
+        ("no_weight", "weight", columns.weight, f"{MENDS['no_weight']}, or weight: null, so that all weigh 1"),
+        ("non_finite", "weight", columns.weight, "name a column of finite numbers"),
+        ("unknown_split", "", split, f'derive one: inputs.interactions.derived: {{part: "lower(trim({split}))"}}, say, '
+         "and split.column: part; its values are train, valid and test"),
     ):  # fmt: skip
-        bad, reached = counts[reason], left
-        if reason == "bad_time":
-            reached = bad + sum(group.more["timed"] for r, group in groups.items() if r is None or _after(r, reason))
-        if bad and bad >= WHOLE * reached and reason != "unknown_item":
-            told = f"{bad:,} of {reached:,} values"
-            path = f"inputs.interactions.{setting}" if setting else "split.column"
-            if reason == "bad_time" and name:
-                raise wrong_column(source(), inner_name(name), columns.time_unit, path, told, name=name)
-            raise InputContractError(
-                f"{path}: {told} in {name} cannot be used, {reason}: {groups[reason].example}", hint
-            )
-        left -= bad
-    early, timed = (sum(g.more[what] for r, g in groups.items() if r is None) for what in ("early", "timed"))
-    if columns.time and early and early >= WHOLE * timed:
-        told = f"{early:,} of {timed:,} times, all before {LONG_AGO.year},"
-        path = "inputs.interactions.time"
-        raise wrong_column(source(), inner_name(columns.time), columns.time_unit, path, told, name=columns.time)
+        bad, reached = rows_of(groups, reason), _reached(groups, reason)
+        if bad and bad >= WHOLE * reached:
+            place = f"inputs.interactions.{setting}" if setting else "split.column"
+            told = f"{bad:,} of {reached:,} values in {name} cannot be used, {reason}: {groups[reason].example}"
+            raise InputContractError(f"{place}: {told}", hint)
 
 
-def _after(reason: str, other: str) -> bool:
-    return REASONS.index(reason) > REASONS.index(other)
+def _reached(groups: Groups, reason: str) -> int:
+    """Return how many rows were asked for a reason: those with it, a later one or none; of times, those with a time."""
+    asked = {None, *REASONS[REASONS.index(reason) :]}
+    timed = reason == "bad_time"
+    return sum(g.more["timed"] if timed and r != reason else g.rows for r, g in groups.items() if r in asked)
 
 
 def event_notes(groups: Groups, settings: Settings) -> list[str]:
@@ -114,8 +112,8 @@ def event_notes(groups: Groups, settings: Settings) -> list[str]:
         notes.append(
             f"{good.more['filled']:,} interactions have no {columns.weight}: they weigh {columns.missing_weight:g}"
         )
-    if good.more["none"]:
-        notes.append(f"{good.more['none']:,} interactions weigh 0 or less: they are choices like all others")
+    if good.more["weightless"]:
+        notes.append(f"{good.more['weightless']:,} interactions weigh 0 or less: they are choices like all others")
     if columns.time and good.more["timed"] < good.rows:
         notes.append(
             f"{good.rows - good.more['timed']:,} interactions have no {columns.time}: they are never held out by it"
