@@ -9,12 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
-from crossweave.config.section import Fraction, Kind, Name, Positive, Section
+from crossweave.config.section import Derived, Fraction, Kind, Name, Positive, Section, TimeUnit
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
-
-Unit = Literal["s", "ms", "us", "ns"]
-Derived = dict[str, Annotated[str, Field(min_length=1)]]
 
 
 class ItemInput(Section):
@@ -26,7 +23,7 @@ class ItemInput(Section):
     cold_column: str | None
     attributes: list[str]
     updated_at: str | None
-    time_unit: Unit
+    time_unit: TimeUnit
     derived: Derived
 
 
@@ -39,7 +36,7 @@ class InteractionInput(Section):
     weight: str | None
     missing_weight: Annotated[float, Field(allow_inf_nan=False)] | None
     time: str | None
-    time_unit: Unit
+    time_unit: TimeUnit
     derived: Derived
 
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Split = Literal["train", "valid", "test"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Derived = dict[str, Annotated[str, Field(min_length=1)]]
 Kind = Literal["text", "image", "audio", "video", "tags", "attributes", "vector", "vector_id"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 

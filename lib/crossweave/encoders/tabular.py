@@ -83,19 +83,17 @@ class TabularEncoder(Encoder):
 
     def _fit(self, values: Iterable[Any]) -> Mapping[str, Any]:
         seen: dict[str, list[Any]] = {name: [] for name in self.settings.columns}
-        refused = ""
         for value in values:
             try:
                 row = self._prepare_one(value)
-            except BadValueError as error:
-                refused = f"; others were refused: {error.detail}"
+            except BadValueError:
                 continue
             for name, cell in row.items():
                 seen[name].append(cell)
         absent = [name for name, cells in seen.items() if not cells]
         if absent:
             raise SettingsError(
-                f"encoder.columns: no value of {', '.join(absent)} was found in the catalog{refused}",
+                f"encoder.columns: no value of {', '.join(absent)} was found in the catalog",
                 hint="Name columns that the modality reads (modalities.NAME.columns), with at least one value.",
             )
         return {name: self._learn(name, cells) for name, cells in seen.items()}
@@ -196,10 +194,7 @@ def _years(name: str, cell: Any) -> float:
     try:
         moment = datetime.datetime.fromisoformat(cell)
     except (TypeError, ValueError) as error:
-        number = isinstance(cell, int | float)
-        mend = ": derive a date from it, as inputs.items.derived does with timestamp_seconds" if number else ""
-        what = "a number, not a date" if number else "no date in ISO format"
-        raise BadValueError("wrong_type", f"The column {name!r} holds {what}{mend}.") from error
+        raise BadValueError("wrong_type", f"The column {name!r} holds no date in ISO format.") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds() / _SECONDS_A_YEAR

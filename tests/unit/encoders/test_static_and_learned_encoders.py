@@ -202,8 +202,3 @@ def test_files_of_vectors_that_do_not_fit_each_other_are_refused(tmp_path: Path)
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(SettingsError, match="not a whole array of numbers"):
         make_encoder("vector_id", "file", {"path": str(tmp_path / "objects.npy")}).load()
-
-
-def test_numbers_where_dates_were_expected_are_refused_with_the_reason_and_the_way_out() -> None:
-    with pytest.raises(SettingsError, match="'made' holds a number, not a date: derive a date from it"):
-        fitted("attributes", "tabular", {"columns": {"made": {"as": "date"}}}, ['{"made": 1735689600}'])
