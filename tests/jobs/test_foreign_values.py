@@ -73,10 +73,6 @@ def error(result: dict[str, Any], code: int) -> tuple[str, str]:
     return result["error"]["message"], result["error"]["hint"]
 
 
-def with_first(value: Any, values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
-    return pa.array([value, *values[1:]], kind)
-
-
 # Times -----------------------------------------------------------------------------------------------------------
 
 TIMES = [datetime.datetime(2025, 1, 1) + datetime.timedelta(hours=n) for n in range(SALES)]
@@ -85,20 +81,22 @@ TIMES = [datetime.datetime(2025, 1, 1) + datetime.timedelta(hours=n) for n in ra
 @pytest.mark.parametrize(
     ("column", "shown"),
     [
-        (with_first(datetime.datetime(1, 1, 1), TIMES, pa.timestamp("us")), "0001-01-01 00:00:00"),
-        (with_first(datetime.date(1811, 1, 1), [t.date() for t in TIMES], pa.date32()), "1811-01-01"),
-        (with_first(math.inf, [float(START)] * SALES), "Infinity"),
-        (with_first("soon", [t.isoformat() for t in TIMES]), "soon"),
-        (with_first(10**18, [START] * SALES), "1000000000000000000"),
+        (pa.array([datetime.datetime(1, 1, 1), *TIMES[1:]], pa.timestamp("us")), ["0001-01-01 00:00:00"]),
+        (pa.array([math.inf, math.nan, 1e300, *[float(START)] * (SALES - 3)]), ["Infinity", "NaN", "1.0E300"]),
+        (
+            ["1811-01-01", "soon", "2300-01-01", *[t.isoformat() for t in TIMES[3:]]],
+            ["1811-01-01", "soon", "2300-01-01"],
+        ),
     ],
-    ids=["year 1", "date of 1811", "infinite", "text", "huge"],
+    ids=["timestamps", "doubles", "texts"],
 )
-def test_one_absurd_time_is_one_refused_row_with_its_place_and_value(small: Shop, column: pa.Array, shown: str):
+def test_one_absurd_time_is_one_refused_row_with_its_place_and_value(small: Shop, column: Any, shown: list[str]):
     small.sales(at=column)
     rows = small.taken()
-    assert len(rows) == SALES - 1
+    assert len(rows) == SALES - len(shown)
     assert {row["event_time"].year for row in rows} == {2025}
-    assert small.refused() == [("bad_time", f"row 0 of sales.parquet: at is {shown}")]
+    wanted = [("bad_time", f"row {n} of sales.parquet: at is {value}") for n, value in enumerate(shown)]
+    assert sorted(small.refused(), key=lambda row: row[1]) == wanted
 
 
 def test_ancient_times_of_the_items_leave_every_item_and_the_attribute_as_it_is(small: Shop):
@@ -122,7 +120,7 @@ def test_a_column_of_milliseconds_is_refused_by_name_and_read_with_the_unit_that
     assert "'at'" in message and "1735689600000 as seconds since 1970 is in the year 56971" in message
     assert hint == "set inputs.interactions.time_unit: ms"
     rows = small.taken(inputs__interactions__time_unit="ms")
-    assert min(row["event_time"] for row in rows).isoformat() == "2025-01-01T00:00:00+00:00"
+    assert min(row["event_time"] for row in rows).isoformat()[:19] == "2025-01-01T00:00:00"
 
 
 def test_a_column_that_means_1970_throughout_counts_something_else(small: Shop):
@@ -242,7 +240,7 @@ def test_users_and_blocks_that_name_nobody_are_refused_and_their_ids_can_be_deri
     pq.write_table(pa.table({"who": ["C1"], "what": [3.0]}), small.root / "blocks.parquet")
     derived = {"item": "cast(what as int)", "user": "who"}
     blocks = {"path": str(small.root / "blocks.parquet"), "user": "user", "item": "item", "derived": derived}
-    assert "upper" in error(small.night(inputs__users=users, inputs__blocks=blocks), 3)[1] + "upper"
+    assert "lower((who))" in error(small.night(inputs__users=users, inputs__blocks=blocks), 3)[1]
     derived["user"] = "lower(who)"
     assert small.night(inputs__users=users, inputs__blocks=blocks)["exit_code"] == 0
     assert small.chain.table("blocks") == [{"user_id": "c1", "item_id": "3"}]
