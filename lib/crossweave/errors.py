@@ -1,8 +1,8 @@
 """Named errors, each with the exit code that a scheduler sees.
 
 Exit codes: 0 done or nothing to do, 1 bug, 2 bad settings or usage, 3 input breaks the contract,
-4 more bad items than the budget allows, a model that evaluate.gate refused, or held-out rows known to training or
-scoring, 75 try again (`EX_TEMPFAIL` of sysexits.h).
+4 more bad items or rows than the budget allows, a model that evaluate.gate refused, or held-out rows known to training
+or scoring, 75 try again (`EX_TEMPFAIL` of sysexits.h).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ArtifactError(TableError):
 
 
 class BudgetExceededError(CrossweaveError):
-    """More items failed than the settings allow; the good work is kept."""
+    """More contents failed, or more rows were refused, than the settings allow; good work or last night's is kept."""
 
     exit_code = 4
 

@@ -9,7 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
-from crossweave.config.section import ByName, Count, Fraction, Kind, Name, Positive, Section, Seed, sorted_by_name
+from crossweave.config.section import (
+    ByName,
+    Count,
+    Derived,
+    Fraction,
+    Kind,
+    Name,
+    Positive,
+    Section,
+    Seed,
+    TimeUnit,
+    sorted_by_name,
+)
 from crossweave.config.split import TIMED, SplitSettings
 from crossweave.config.tracking import TrackingSettings
 
@@ -26,7 +38,8 @@ class ItemInput(Section):
     cold_column: str | None
     attributes: list[str]
     updated_at: str | None
-    derived: ByName[Annotated[str, Field(min_length=1)]]
+    time_unit: TimeUnit
+    derived: Derived
 
 
 class InteractionInput(Section):
@@ -36,7 +49,10 @@ class InteractionInput(Section):
     user: str
     item: str
     weight: str | None
+    missing_weight: Annotated[float, Field(allow_inf_nan=False)] | None
     time: str | None
+    time_unit: TimeUnit
+    derived: Derived
 
 
 class UserInput(Section):
@@ -45,6 +61,7 @@ class UserInput(Section):
     path: str | None
     id: str
     attributes: list[str]
+    derived: Derived
 
 
 class BlockInput(Section):
@@ -53,6 +70,7 @@ class BlockInput(Section):
     path: str | None
     user: str
     item: str
+    derived: Derived
 
 
 class InputSettings(Section):
@@ -63,6 +81,13 @@ class InputSettings(Section):
     interactions: InteractionInput
     users: UserInput
     blocks: BlockInput
+
+
+class IngestSettings(Section):
+    """How many rows of an input table may be refused."""
+
+    max_refused_fraction: Fraction
+    min_refused_count: Annotated[int, Field(ge=0)]
 
 
 class ModalitySettings(Section):
@@ -269,6 +294,7 @@ class Settings(Section):
     workspace: str
     seed: Seed
     inputs: InputSettings
+    ingest: IngestSettings
     split: SplitSettings
     modalities: Annotated[dict[Name, ModalitySettings], AfterValidator(sorted_by_name)]
     encoders: ByName[EncoderSpec]

@@ -28,6 +28,8 @@ Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch, Spark and Optuna all take
 Split = Literal["train", "valid", "test"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Derived = ByName[Annotated[str, Field(min_length=1)]]
 Kind = Literal["text", "image", "audio", "video", "tags", "attributes", "vector", "vector_id"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 

@@ -45,6 +45,12 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",  # a value that does not fit is an error, never a silent NULL
         "spark.sql.adaptive.coalescePartitions.enabled": "true",
+        # A file that does not say who wrote it has its dates as all but Spark 2 and old Hive count them. Otherwise one
+        # date before 1582, or timestamp before 1900, ends the night. Files that name Spark 2 are rebased as ever.
+        "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+        "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+        "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+        "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
         "spark.sql.parquet.columnarReaderBatchSize": "256",  # 4096 pictures of 1 MB would be 4 GB
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.embed.batch_rows),

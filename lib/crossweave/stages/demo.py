@@ -19,8 +19,10 @@ def demo_folder(settings: Settings) -> Path:
 
 
 def reads_demo(settings: Settings) -> bool:
-    """Say whether the settings take their input from the generated shop."""
-    return Path(settings.inputs.root).resolve() == demo_folder(settings)
+    """Say whether the tables that a run cannot do without, items and interactions, are those of the generated shop."""
+    given, folder = settings.inputs, demo_folder(settings)
+    tables = {"items.parquet": given.items.path, "interactions.parquet": given.interactions.path}
+    return all(Path(path).resolve() == folder / file for file, path in tables.items())
 
 
 def make_demo(context: StageContext, record: StageRecord) -> None:

@@ -40,7 +40,8 @@ NUMBER = ColumnType(
     "a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t), pa.float64()
 )
 TIME = ColumnType(
-    "a timestamp or integer seconds since 1970", lambda t: pa.types.is_timestamp(t) or pa.types.is_integer(t)
+    "a timestamp, a date, a number since 1970 or an ISO text",
+    lambda t: NUMBER.accepts(t) or pa.types.is_timestamp(t) or pa.types.is_date(t) or _is_text(t),
 )
 FLAG = ColumnType("a boolean", pa.types.is_boolean, pa.bool_())
 ANY = ColumnType("any type", lambda t: True)

@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from crossweave.tables.paths import inner_name, user_column
 from crossweave.tables.source import FILE, ROW
 from crossweave.tables.splits import split_order
-from crossweave.tables.values import as_strings, as_time, with_refusal
+from crossweave.tables.times import as_time, plausible
+from crossweave.tables.values import as_strings, with_refusal
+
+
+@dataclass(frozen=True)
+class EventColumns:
+    """Which columns of the interactions table are what; without a split column every row is train."""
+
+    user: str
+    item: str
+    weight: str | None = None
+    missing_weight: float | None = None  # what a row without a weight weighs; None: it is refused
+    time: str | None = None
+    time_unit: str = "s"
+    split: str | None = None
 
 
 def judged_interactions(
-    source: DataFrame,
-    items: DataFrame,
-    *,
-    user: str,
-    item: str,
-    weight: str | None,
-    time: str | None,
-    split: str | None,
+    source: DataFrame, items: DataFrame, columns: EventColumns, latest: datetime.datetime
 ) -> DataFrame:
     """Return user_id, item_id, weight, event_time, split, file, row and `reason` (null: accepted) of every row.
 
-    `items` holds the known item ids. With a split column, a pair belongs to the first of its splits.
+    `said` is what a refused row holds where an id does not say it, `filled` whether the weight was missing. `items`
+    holds the known item ids, `latest` the first moment that no event can have. With a split column, a pair belongs to
+    the first of its splits.
     """
-    weighed = F.coalesce(F.col(weight).cast("float"), F.lit(1.0)) if weight else F.lit(1.0)
+    weight = _text_of(columns.weight, "float")
+    missing = weight.isNull() | F.isnan(weight) if columns.weight else F.lit(False)
+    unknown = F.lit(columns.missing_weight if columns.weight else 1.0).cast("float")
     rows = source.select(
-        F.col(user).cast("string").alias("user_id"),
-        F.col(item).cast("string").alias("item_id"),
-        weighed.cast("float").alias("weight"),
-        as_time(source, time).alias("event_time"),
-        (F.col(split) if split else F.lit("train")).alias("split"),
+        user_column(columns.user).cast("string").alias("user_id"),
+        user_column(columns.item).cast("string").alias("item_id"),
+        F.when(~missing, weight).otherwise(unknown).alias("weight") if columns.weight else unknown.alias("weight"),
+        as_time(source, columns.time and inner_name(columns.time), columns.time_unit).alias("event_time"),
+        (user_column(columns.split) if columns.split else F.lit("train")).alias("split"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
+        missing.alias("filled"),
+        _text_of(columns.time).alias("_time"),
+        _text_of(columns.weight).alias("_weight"),
     )
     known = items.select("item_id", F.lit(True).alias("known"))
-    finite = ~F.isnan("weight") & (F.abs("weight") < float("inf"))
-    blank = (F.trim("user_id") == "") | (F.trim("item_id") == "")
+    finite = F.abs("weight") < float("inf")
+    timeless = F.col("_time").isNotNull() & ~F.coalesce(plausible(F.col("event_time"), latest), F.lit(False))
     reason = (
-        F.when(F.coalesce(blank, F.lit(True)), "null_id")
+        F.when(_blank("user_id") | _blank("item_id"), "null_id")
         .when(F.col("known").isNull(), "unknown_item")
+        .when(timeless, "bad_time")
+        .when(F.col("weight").isNull(), "no_weight")
         .when(~finite, "non_finite")
         .when(~F.coalesce(F.col("split").isin("train", "valid", "test"), F.lit(False)), "unknown_split")
     )
-    judged = rows.join(known, "item_id", "left").withColumn("reason", reason).drop("known")
-    if split:
+    judged = rows.join(known, "item_id", "left").withColumn("reason", reason)
+    said = [("bad_time", columns.time, "_time"), ("non_finite", columns.weight, "_weight")]
+    said += [("unknown_split", columns.split, "split")]
+    words = [F.when(F.col("reason") == r, F.concat(F.lit(f"{n} is "), _short(c))) for r, n, c in said if n]
+    judged = judged.withColumn("said", F.coalesce(*words, F.lit(None).cast("string")))
+    if columns.split:
         pair = Window.partitionBy("user_id", "item_id")
         first = F.min(F.when(F.col("reason").isNull(), split_order(F.col("split")))).over(pair)
         later = F.col("reason").isNull() & (split_order(F.col("split")) > first)
         judged = judged.withColumn("reason", F.when(later, "pair_in_two_splits").otherwise(F.col("reason")))
-    return judged
+    return judged.drop("known", "_time", "_weight")
+
+
+REASONS = ("null_id", "unknown_item", "bad_time", "no_weight", "non_finite", "unknown_split", "pair_in_two_splits")
+"""Why an interaction is refused, in the order in which it is asked: a row has the first that holds."""
 
 
 def judged_users(source: DataFrame, user: str, attributes: Sequence[str]) -> DataFrame:
     """Return user_id, attributes, file, row and `reason` (null: accepted) of every row."""
     rows = source.select(
-        F.col(user).cast("string").alias("user_id"),
+        user_column(user).cast("string").alias("user_id"),
         as_strings(source, attributes).alias("attributes"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
@@ -71,17 +98,29 @@ def judged_blocks(source: DataFrame, items: DataFrame, users: DataFrame, *, user
     `items` and `users` hold the known ids, each once.
     """
     rows = source.select(
-        F.col(user).cast("string").alias("user_id"),
-        F.col(item).cast("string").alias("item_id"),
+        user_column(user).cast("string").alias("user_id"),
+        user_column(item).cast("string").alias("item_id"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
     )
     rows = rows.join(items.select("item_id", F.lit(True).alias("has_item")), "item_id", "left")
     rows = rows.join(users.select("user_id", F.lit(True).alias("has_user")), "user_id", "left")
-    blank = (F.trim("user_id") == "") | (F.trim("item_id") == "")
     reason = (
-        F.when(F.coalesce(blank, F.lit(True)), "null_id")
+        F.when(_blank("user_id") | _blank("item_id"), "null_id")
         .when(F.col("has_item").isNull(), "unknown_item")
         .when(F.col("has_user").isNull(), "unknown_user")
     )
     return rows.withColumn("reason", reason).drop("has_item", "has_user")
+
+
+def _blank(column: str) -> Column:
+    return F.coalesce(F.trim(column) == "", F.lit(True))
+
+
+def _text_of(name: str | None, kind: str = "string") -> Column:
+    return user_column(name).cast(kind) if name else F.lit(None).cast(kind)
+
+
+def _short(column: str) -> Column:
+    """Return a value as the quarantine shows it: not longer than a line."""
+    return F.coalesce(F.substring(F.col(column), 1, 60), F.lit("null"))

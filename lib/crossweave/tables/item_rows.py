@@ -14,10 +14,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import change_hash, content_hash, content_value, is_empty
-from crossweave.tables.paths import inner_name, user_column
+from crossweave.tables.paths import user_column
 from crossweave.tables.schema import ITEM_ROWS, spark_schema
 from crossweave.tables.source import FILE, ROW, Source, read_source
-from crossweave.tables.values import as_strings, as_time, with_refusal
+from crossweave.tables.times import at_least, known_time
+from crossweave.tables.values import as_strings, with_refusal
 
 KNOWN_CELLS = 1_000_000  # hashes of last night that travel to the scan; above, every scanned content gets its sha-256
 KNOWN_ROWS = 1_000_000  # rows to be read that travel to the scan; above, all rows of changed files are read
@@ -33,6 +34,7 @@ class ItemColumns:
     attributes: Sequence[str]
     updated_at: str | None
     modalities: Mapping[str, tuple[str, Sequence[str]]]  # name -> kind, columns
+    time_unit: str = "s"  # of updated_at, where it is a number
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
         item_id.alias("item_id"),
-        as_time(source, columns.updated_at and inner_name(columns.updated_at)).alias("updated_at"),
+        known_time(source, columns.updated_at, columns.time_unit).alias("updated_at"),
         F.coalesce(title, item_id).alias("title"),
         cold.alias("cold"),
         as_strings(source, columns.attributes).alias("attributes"),
@@ -142,7 +144,7 @@ def _fresh(
     rows = read_source(spark, source, files)
     if columns.updated_at is None or last is None or last.rows is None or not files:
         return rows, None
-    updated_at = as_time(rows, inner_name(columns.updated_at))
+    updated_at = known_time(rows, columns.updated_at, columns.time_unit)
     stubs = rows.select(
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
@@ -163,5 +165,5 @@ def _fresh(
     if oldest["rows"] > KNOWN_ROWS:
         return rows, None
     if oldest["rows"] == oldest["dated"] and oldest["rows"]:  # a filter on the column itself reaches the row groups
-        rows = rows.where(updated_at >= F.timestamp_micros(F.lit(oldest["at"])))
+        rows = rows.where(at_least(rows, columns.updated_at, columns.time_unit, oldest["at"]))
     return rows.join(F.broadcast(unseen.drop("updated_at")), [FILE, ROW], "left_semi"), met.where("seen").drop("seen")

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from crossweave.errors import SettingsError
 from crossweave.tables.expressions import check_condition
 from crossweave.tables.paths import spare_names
-from crossweave.tables.values import time_in, values_in
+from crossweave.tables.times import check_times, time_in
+from crossweave.tables.values import values_in
 
 OWN_COLUMNS = ("item_id", "title", "cold", "first_seen", "last_seen")
 REMOVED = "removed"
@@ -29,6 +30,7 @@ class CatalogRules:
     segments: Mapping[str, str] = field(default_factory=dict)  # name -> condition on items
     at_most: Sequence[str] = ()  # columns
     time: str | None = None  # column of freshness
+    time_unit: str = "s"  # where it is a number
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,7 +40,10 @@ class CatalogRules:
 
 
 def check_rules(catalog: DataFrame, rules: CatalogRules, attributes: Sequence[str], date: datetime.date) -> None:
-    """Raise SettingsError naming the rule where a condition cannot be computed or a column is not there."""
+    """Raise SettingsError naming the rule where a condition cannot be computed or a column is not there.
+
+    Raises InputContractError where the column of freshness holds no times.
+    """
     columns = _in_columns(catalog, attributes, date)
     sample = catalog.sparkSession.createDataFrame([], columns.schema)
     if rules.available:
@@ -59,6 +64,8 @@ def check_rules(catalog: DataFrame, rules: CatalogRules, attributes: Sequence[st
                 f"score.rules.{rule}: {' and '.join(twins)} differ only in case, which rules do not tell apart",
                 "keep one of them in inputs.items.attributes, or derive one under another name",
             )
+    if rules.time:
+        check_times(columns, rules.time, rules.time_unit, "score.rules.freshness.column", rules.time)
 
 
 def ruled_items(
@@ -81,7 +88,9 @@ def ruled_items(
     bits = [F.when(hide, F.lit(1 << place)).otherwise(0) for place, hide in enumerate(hides)]
     age = F.lit(None).cast("double")
     if rules.time:
-        age = (F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(time_in(rules.time))) / 86_400.0
+        age = (
+            F.unix_timestamp(F.lit(date).cast("timestamp")) - F.unix_timestamp(time_in(rules.time, rules.time_unit))
+        ) / 86_400.0
     return rows.select(
         F.col(index).alias("item_index"),
         sum(bits, F.lit(0)).alias("hidden"),

@@ -9,8 +9,6 @@ from pyspark.sql import functions as F
 
 from crossweave.tables.paths import inner_name, quoted, user_column
 
-INTEGERS = ("tinyint", "smallint", "int", "bigint")
-
 
 def as_strings(source: DataFrame, names: Sequence[str]) -> Column:
     """Return a map of a user's columns as strings, by their names; a null has no entry, a nested value becomes JSON."""
@@ -36,24 +34,8 @@ def with_refusal(rows: DataFrame, id_column: str, name: str) -> DataFrame:
     return rows.withColumn("_copy", copy).withColumn(name, refused).drop("_copy")
 
 
-def as_time(source: DataFrame, name: str | None) -> Column:
-    """Return a column of timestamps, or of integer seconds since 1970, as timestamps; all null without a name."""
-    if name is None:
-        return F.lit(None).cast("timestamp")
-    if dict(source.dtypes)[name] in INTEGERS:
-        return F.timestamp_seconds(F.col(name))
-    return F.col(name).cast("timestamp")
-
-
 def values_in(column: str) -> Column:
     """Return the values of a kept attribute as array<string>: those of a list, the value itself, or none."""
     text = F.col(quoted(column)).cast("string")
     listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))  # lists are kept as JSON
     return F.array_distinct(F.array_compact(F.coalesce(listed, F.array(text))))
-
-
-def time_in(column: str) -> Column:
-    """Read a kept attribute as a time: integer seconds since 1970, or whatever Spark takes for a timestamp, or null."""
-    text = F.col(quoted(column)).cast("string")
-    seconds = F.when(text.rlike(r"^-?\d{5,}$"), F.timestamp_seconds(F.expr(f"try_cast({quoted(column)} as bigint)")))
-    return F.coalesce(seconds, F.expr(f"try_cast(cast({quoted(column)} as string) as timestamp)"))

@@ -162,7 +162,7 @@ LIST_OF = {kind: pa.list_(kind) for kind in (INT, STRING, DOUBLE)}
         (TAGS, [LIST_OF[STRING], pa.large_list(STRING)], [STRING, LIST_OF[INT]]),
         (VECTOR, [LIST_OF[DOUBLE], pa.list_(pa.float32())], [LIST_OF[INT], LIST_OF[STRING], DOUBLE]),
         (NUMBER, [INT, pa.int64(), pa.float32(), pa.decimal128(10, 2)], [STRING, pa.bool_(), pa.timestamp("us")]),
-        (TIME, [pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.int64()], [STRING, DOUBLE]),
+        (TIME, [pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.int64(), DOUBLE, STRING, pa.date32()], [pa.bool_()]),
         (FLAG, [pa.bool_()], [INT, STRING]),
         (ANY, [INT, STRING, LIST_OF[STRING]], []),
     ],

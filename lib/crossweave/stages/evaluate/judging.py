@@ -130,7 +130,7 @@ class Judging:
             self.headline_k,
             user_groups=user_groups(read("users"), self.users, evaluate.user_slices) if evaluate.user_slices else (),
             item_groups=item_groups(self.known, evaluate.item_slices) if evaluate.item_slices else (),
-            age_N=item_ages(self.known, read("interactions"), evaluate.item_age, self.protocol),
+            age_N=item_ages(self.known, read("interactions"), self.settings, self.protocol),
             least=evaluate.min_group,
         )
 

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.evaluation.groups import Groups, age_bucket, group_by_value
-from crossweave.tables.values import time_in, values_in
+from crossweave.tables.times import check_times, time_in
+from crossweave.tables.values import values_in
 
 SECONDS_A_DAY = 86_400.0
 
@@ -46,17 +47,19 @@ def item_groups(catalog: DataFrame, columns: Sequence[str]) -> list[Groups]:
     return _grouped(_values(catalog, "item_index", columns).orderBy("item_index").toPandas(), columns)
 
 
-def item_ages(catalog: DataFrame, interactions: DataFrame, column: str | None, protocol: str) -> np.ndarray:
+def item_ages(catalog: DataFrame, interactions: DataFrame, settings: Settings, protocol: str) -> np.ndarray:
     """Return the age bucket of each item when training ended, at the newest training interaction.
 
-    An age counts from the time in `column`, or without one from the item's first training interaction, which withheld
-    items have none of.
+    An age counts from the time in evaluate.item_age, or without one from the item's first training interaction, which
+    withheld items have none of. Raises InputContractError where that column holds no times.
     """
+    column, unit = settings.evaluate.item_age, settings.inputs.items.time_unit
     train = interactions.where(F.col("split") == "train")
     end = train.agg(F.max("event_time").alias("end"))
     if column is not None:
         kept = catalog.select("item_index", F.try_element_at("attributes", F.lit(column)).alias("born"))
-        since = kept.select("item_index", time_in("born").alias("since"))
+        check_times(kept, "born", unit, "evaluate.item_age", column)
+        since = kept.select("item_index", time_in("born", unit).alias("since"))
     else:
         known = catalog.where(~F.col("cold")) if protocol == "cold" else catalog
         first = known.join(train, "item_id").groupBy("item_index").agg(F.min("event_time").alias("since"))

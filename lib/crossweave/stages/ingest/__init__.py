@@ -6,7 +6,9 @@ files that changed are read.
 
 from __future__ import annotations
 
+import datetime
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -15,22 +17,37 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.config import Settings
-from crossweave.errors import ReconciliationError
+from crossweave.errors import BudgetExceededError, ReconciliationError
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.stages.ingest.judging import (
+    COUNTED,
+    Groups,
+    check_budget,
+    check_events,
+    check_ids,
+    event_notes,
+    few_users_known,
+    refusal_warnings,
+    rows_of,
+    side_of,
+)
 from crossweave.stages.ingest.parting import parted, split_facts
 from crossweave.tables.catalog import new_catalog
-from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TEXT, TIME, wanted_columns
-from crossweave.tables.events import judged_blocks, judged_interactions, judged_users
+from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TEXT, TIME, ColumnType, wanted_columns
+from crossweave.tables.events import EventColumns, judged_blocks, judged_interactions, judged_users
 from crossweave.tables.files import digest
-from crossweave.tables.footers import InputTable, preflight
+from crossweave.tables.footers import InputTable
+from crossweave.tables.item_gaps import item_gaps
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
-from crossweave.tables.paths import inner_name, read_parquet, spark_path
-from crossweave.tables.quarantine import count_reasons, last_run, quarantine_rows
+from crossweave.tables.paths import read_parquet, spark_path
+from crossweave.tables.quarantine import last_run, quarantine_rows
 from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.refusals import group_by_reason, refused
 from crossweave.tables.source import Source, check_source, read_source
 from crossweave.tables.splits import is_drawn
 from crossweave.tables.store import Snapshot, TableStore
+from crossweave.tables.times import latest_event
 
 STAGE = "ingest"
 TABLES = ("item_rows", "catalog", "users", "interactions", "blocks", "quarantine")
@@ -42,14 +59,14 @@ class Inputs:
     """The input tables that passed their checks."""
 
     items: Source
-    interactions: InputTable
-    users: InputTable | None
-    blocks: InputTable | None
+    interactions: Source
+    users: Source | None
+    blocks: Source | None
 
     @property
     def tables(self) -> list[InputTable]:
         """All of them."""
-        return [t for t in (self.items.table, self.interactions, self.users, self.blocks) if t is not None]
+        return [s.table for s in (self.items, self.interactions, self.users, self.blocks) if s is not None]
 
     @property
     def rows(self) -> int:
@@ -73,7 +90,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     ]
     receipts = Receipts(context.workspace)
     previous = receipts.latest(STAGE)
-    prints = _prints(settings, inputs)
+    prints = _prints(settings, inputs, context.date)
     fingerprint = digest(prints)
     if previous is not None and previous.fingerprint == fingerprint:
         record.nothing_to_do(previous.rows, previous.writes, "the input files are those of the last run")
@@ -84,7 +101,9 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
         night.run(f"{STAGE}:{fingerprint}:{previous.run_id if previous else ''}")
     finally:
         shutil.rmtree(night.staging, ignore_errors=True)
-    record.ledgers = night.ledgers
+        record.ledgers = night.ledgers
+        record.notes += night.notes
+        record.warnings += night.warnings
     record.check()
     record.writes = night.writes
     record.metrics = night.metrics
@@ -119,7 +138,7 @@ def plan_ingest(context: StageContext) -> tuple[PlanLine, dict[str, int] | None]
     """
     inputs = check_inputs(context)
     previous = Receipts(context.workspace).latest(STAGE)
-    prints = _prints(context.settings, inputs)
+    prints = _prints(context.settings, inputs, context.date)
     if previous is not None and previous.fingerprint == digest(prints):
         return PlanLine(STAGE, False, "the input files are those of the last run"), None
     night = _Night(context, inputs, previous, prints)
@@ -144,36 +163,54 @@ def check_inputs(context: StageContext) -> Inputs:
     event_columns += [(settings.split.column, TEXT)] if settings.split.method == "column" else []
     block_columns = [(blocks.user, ID), (blocks.item, ID)]
     user_columns = [(users.id, ID), *((column, ANY) for column in users.attributes)]
+
+    def checked(name: str, given: Any, columns: Sequence[tuple[str | None, ColumnType]]) -> Source:
+        return check_source(lambda: context.spark, name, given.path, wanted_columns(columns), given.derived)
+
     return Inputs(
-        check_source(lambda: context.spark, "items", items.path, wanted_columns(item_columns), items.derived),
-        preflight("interactions", interactions.path, wanted_columns(event_columns)),
-        preflight("users", users.path, wanted_columns(user_columns)) if users.path else None,
-        preflight("blocks", blocks.path, wanted_columns(block_columns)) if blocks.path else None,
+        checked("items", items, item_columns),
+        checked("interactions", interactions, event_columns),
+        checked("users", users, user_columns) if users.path else None,
+        checked("blocks", blocks, block_columns) if blocks.path else None,
     )
 
 
 def _item_columns(settings: Settings) -> ItemColumns:
     items = settings.inputs.items
     modalities = {name: (m.kind, tuple(m.columns)) for name, m in settings.modalities.items()}
-    return ItemColumns(items.id, items.title, items.cold_column, items.attributes, items.updated_at, modalities)
+    return ItemColumns(
+        items.id, items.title, items.cold_column, items.attributes, items.updated_at, modalities, items.time_unit
+    )
 
 
-def _prints(settings: Settings, inputs: Inputs) -> dict[str, str]:
-    """Return what decides each table: `scan` the meaning of an item row, the others their files and settings."""
+def _prints(settings: Settings, inputs: Inputs, date: datetime.date) -> dict[str, str]:
+    """Return what decides each table: `scan` the meaning of an item row, the others their files and settings.
+
+    The date's year decides which times lie too far ahead.
+    """
+    year = latest_event(date).year
     given, modalities = settings.inputs, {n: [m.kind, m.columns] for n, m in settings.modalities.items()}
     items = inputs.items.table
     split = settings.split.model_dump(mode="json", exclude={"protocol", "cold_items"})
     cold = digest([settings.split.cold_items, settings.seed]) if settings.split.cold_items else None
-    blocks = [inputs.blocks.fingerprint, given.blocks.model_dump(mode="json")] if inputs.blocks else None
+    blocks = [inputs.blocks.table.fingerprint, given.blocks.model_dump(mode="json")] if inputs.blocks else None
     return (
         {
             "code": str(CODE_VERSION),
             "scan": digest([str(items.root), given.items.model_dump(mode="json"), modalities, items.types]),
             "items": items.fingerprint,
             "interactions": digest(
-                [inputs.interactions.fingerprint, given.interactions.model_dump(mode="json"), split, settings.seed]
+                [
+                    inputs.interactions.table.fingerprint,
+                    given.interactions.model_dump(mode="json"),
+                    split,
+                    settings.seed,
+                    year,
+                ]
             ),
-            "users": digest([inputs.users.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]),
+            "users": digest(
+                [inputs.users.table.fingerprint if inputs.users else None, given.users.model_dump(mode="json")]
+            ),
         }
         | ({"blocks": digest(blocks)} if blocks else {})
         | ({"cold": cold} if cold else {})
@@ -190,10 +227,14 @@ class _Night:
         self.staging = context.workspace / "staging" / context.run_id
         self.ledgers: dict[str, Ledger] = {}
         self.metrics: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
         self.writes: dict[str, int] = {}
         self.refused_by = context.run_id  # the run that tonight's quarantine rows carry
         self.split: dict[str, Any] = {}  # how the interactions are parted, for the run record
-        self._heads = {name: self.store.snapshot(name) for name in TABLES}  # what tonight's commits follow
+        named = previous.writes if previous is not None else {}
+        # What tonight's commits follow; a table that the last receipt names must be there.
+        self._heads = {n: self.store.required(n) if n in named else self.store.snapshot(n) for n in TABLES}
         self._refused: list[DataFrame] = []
         done = previous.details.get("prints", {}) if previous is not None else {}
         same = {name for name, value in prints.items() if done.get(name) == value}
@@ -204,11 +245,22 @@ class _Night:
         self.last = self._last_night()
 
     def run(self, once: str) -> None:
-        """Write every table; refused rows go to the quarantine under the key `once`."""
-        moved = self._items()
-        self._users()
-        self._interactions(moved)
-        self._blocks(moved)
+        """Write every table; refused rows go to the quarantine under the key `once`.
+
+        Raises BudgetExceededError where too many rows of a table are refused: the quarantine has them, and no receipt
+        names any of tonight's tables.
+        """
+        try:
+            moved = self._items()
+            self._users()
+            self._interactions(moved)
+            self._blocks(moved)
+        except BudgetExceededError:
+            self._quarantine(f"{once}:refused")
+            raise
+        self._quarantine(once)
+
+    def _quarantine(self, once: str) -> None:
         head = self._heads["quarantine"]
         # Every reader finds a table of this name, be it empty.
         expected = sum(sum(ledger.quarantined.values()) for ledger in self.ledgers.values())
@@ -254,6 +306,9 @@ class _Night:
     def _items(self) -> bool:
         """Write item_rows and catalog; says whether items came or went."""
         columns, table = _item_columns(self.settings), self.inputs.items.table
+        changed = sorted(set(table.stamps) - self.unchanged)
+        if changed and (columns.updated_at or columns.cold):
+            self.notes += item_gaps(read_source(self.spark, self.inputs.items, changed), columns)
         rows = item_rows(self.spark, self.inputs.items, columns, self.last, self.unchanged, self._stage)
         cells, empty = F.map_values("cells"), F.filter(F.map_values("cells"), lambda cell: cell["empty"])
         accepted = F.col("refused").isNull()
@@ -269,6 +324,7 @@ class _Night:
         seen = counts.get
         stored = self.store.read(self.spark, "item_rows", version)
         self._ledger("items", table.rows, seen["accepted"], {r: seen[r] for r in ("null_id", "duplicate_id")})
+        self._judge_items(stored)
         last = self.last.catalog if self.last is not None else None
         accepted_rows, share = stored.where("refused is null"), self.settings.split.cold_items
         if share:
@@ -283,7 +339,7 @@ class _Night:
                 f"removed, {seen['accepted']} items were accepted"
             )
         self._ledger("contents", seen["cells"], found["contents"], {"empty_content": seen["empty"]})
-        self._refuse_items(stored)
+        self._refuse_contents(stored)
         self.metrics = {
             "items_new_or_changed": found["changed"],
             "items_removed": found["removed"],
@@ -292,14 +348,14 @@ class _Night:
         }
         return bool(found["moved"])
 
-    def _refuse_items(self, rows: DataFrame) -> None:
+    def _judge_items(self, rows: DataFrame) -> None:
         if self.ledgers["items"].quarantined:
-            self._refuse(
-                rows.where("refused is not null"),
-                "item",
-                reason=F.col("refused"),
-                item_id=F.col("item_id"),
-            )
+            named = rows.withColumn("reason", F.col("refused"))
+            wrong = named.where("reason is not null")
+            self._refuse(wrong, "item", reason=F.col("reason"), item_id=F.col("item_id"))
+            self._judge("items", group_by_reason(named))
+
+    def _refuse_contents(self, rows: DataFrame) -> None:
         if self.ledgers["contents"].quarantined:
             cells = rows.where("refused is null").select(
                 "item_id", "file", "row", F.explode("cells").alias("modality", "cell")
@@ -316,54 +372,109 @@ class _Night:
     # Users and interactions ------------------------------------------------------------------------------------
 
     def _users(self) -> None:
-        if self._kept("users", self.inputs.users.rows if self.inputs.users else 0, "users" in self._same):
+        if self._kept("users", self.inputs.users.table.rows if self.inputs.users else 0, "users" in self._same):
             return
         if self.inputs.users is None:
             self._write(self.spark.createDataFrame([], "user_id string, attributes map<string, string>"), "users")
             return
         users = self.settings.inputs.users
-        source = read_source(self.spark, Source(self.inputs.users, {}))
-        judged = self._stage(judged_users(source, inner_name(users.id), users.attributes), "users")
-        self._write_judged(judged, judged.where("reason is null"), "users", "user", self.inputs.users.rows)
+        source = read_source(self.spark, self.inputs.users)
+        judged = self._stage(judged_users(source, users.id, users.attributes), "users")
+        groups = self._judge_rows(judged, "users", "user", group_by_reason(judged))
+        self._write_good(judged.where("reason is null"), "users", groups)
 
     def _interactions(self, items_moved: bool) -> None:
         """Part and write the interactions, unless they and the items that they may name are those of last night."""
-        table, columns, split = self.inputs.interactions, self.settings.inputs.interactions, self.settings.split
-        if self._kept("interactions", table.rows, "interactions" in self._same and not items_moved):
+        source, given, split = self.inputs.interactions, self.settings.inputs.interactions, self.settings.split
+        if self._kept("interactions", source.table.rows, "interactions" in self._same and not items_moved):
             assert self.previous is not None
             self.split = self.previous.details.get("split", {})
+            if "users" not in self._same:
+                self._compare_users()
             return
-        catalog = self.store.read(self.spark, "catalog", self.writes["catalog"])
-        judged = judged_interactions(
-            read_source(self.spark, Source(table, {})),
-            catalog.where("status = 'active'"),
-            user=inner_name(columns.user),
-            item=inner_name(columns.item),
-            weight=columns.weight and inner_name(columns.weight),
-            time=columns.time and inner_name(columns.time),
-            split=inner_name(split.column) if split.method == "column" else None,
+        items = self._stored("catalog").where("status = 'active'")
+        rows = read_source(self.spark, source)
+        columns = EventColumns(
+            given.user,
+            given.item,
+            given.weight,
+            given.missing_weight,
+            given.time,
+            given.time_unit,
+            split.column if split.method == "column" else None,
         )
+        judged = judged_interactions(rows, items, columns, latest_event(self.context.date))
         judged = self._stage(judged, "interactions")
+        groups = group_by_reason(judged, **COUNTED)
+        lacking = self._lacking_items(judged, groups, source, given.item)
+        check_events(groups, self.settings, lambda: rows)
+        self._judge_rows(judged, "interactions", "interaction", groups, lacking)
+        self.notes += event_notes(groups, self.settings)
         good, cuts = parted(judged.where("reason is null"), split, self.settings.seed)
-        self._write_judged(judged, good, "interactions", "interaction", table.rows)
-        settled = self.store.read(self.spark, "interactions", self.writes["interactions"])
-        self.split = split_facts(settled, self.settings, cuts)
+        self._write_good(good, "interactions", groups)
+        self.split = split_facts(self._stored("interactions"), self.settings, cuts)
+        self._compare_users()
 
     def _blocks(self, items_moved: bool) -> None:
         """Write what single users are never to be recommended, where the input has it."""
-        table, columns = self.inputs.blocks, self.settings.inputs.blocks
-        if table is None:
+        source, given = self.inputs.blocks, self.settings.inputs.blocks
+        if source is None:
             return
         settled = not items_moved and {"users", "interactions", "blocks"} <= self._same
-        if self._kept("blocks", table.rows, settled):
+        if self._kept("blocks", source.table.rows, settled):
             return
-        stored = lambda name: self.store.read(self.spark, name, self.writes[name])  # noqa: E731
-        users = stored("users").select("user_id").union(stored("interactions").select("user_id")).distinct()
-        items = stored("catalog").where("status = 'active'")
-        source = read_source(self.spark, Source(table, {}))
-        judged = judged_blocks(source, items, users, user=inner_name(columns.user), item=inner_name(columns.item))
-        judged = self._stage(judged, "blocks")
-        self._write_judged(judged, judged.where("reason is null"), "blocks", "block", table.rows)
+        users = self._stored("users").select("user_id").union(self._stored("interactions").select("user_id")).distinct()
+        items = self._stored("catalog").where("status = 'active'")
+        rows = read_source(self.spark, source)
+        judged = self._stage(judged_blocks(rows, items, users, user=given.user, item=given.item), "blocks")
+        groups = group_by_reason(judged)
+        lacking = self._lacking_items(judged, groups, source, given.item)
+        strangers = judged.where("reason = 'unknown_user'").select(F.col("user_id").alias("id"))
+        mine = side_of(source, strangers, "user", given.user)
+        other = side_of(self.inputs.interactions, users.select(F.col("user_id").alias("id")), "user", self._user_column)
+        of = sum(group.rows for reason, group in groups.items() if reason in (None, "unknown_user"))
+        lacking = lacking or check_ids(mine, other, rows_of(groups, "unknown_user"), of, self._few)
+        self._judge_rows(judged, "blocks", "block", groups, lacking)
+        self._write_good(judged.where("reason is null"), "blocks", groups)
+
+    @property
+    def _few(self) -> int:
+        return self.settings.ingest.min_refused_count
+
+    @property
+    def _user_column(self) -> str:
+        return self.settings.inputs.interactions.user
+
+    def _lacking_items(self, judged: DataFrame, groups: Groups, source: Source, column: str) -> str:
+        """Say how the ids that name no item look beside the items'; raises InputContractError where none names one."""
+        items = self._stored("catalog").where("status = 'active'").select(F.col("item_id").alias("id"))
+        strangers = judged.where("reason = 'unknown_item'").select(F.col("item_id").alias("id"))
+        mine = side_of(source, strangers, "item", column)
+        other = side_of(self.inputs.items, items, "id", self.settings.inputs.items.id)
+        named = sum(group.rows for reason, group in groups.items() if reason != "null_id")
+        return check_ids(mine, other, rows_of(groups, "unknown_item"), named, self._few)
+
+    def _compare_users(self) -> None:
+        """Warn where few users of the interactions stand in the users table; raises InputContractError for none."""
+        if self.inputs.users is None:
+            return
+        users = self._stored("users").select("user_id", F.lit(True).alias("known"))
+        met = self._stored("interactions").select("user_id").distinct().join(users, "user_id", "left")
+        of, known = met.agg(F.count("user_id"), F.count("known")).collect()[0]
+        warning = few_users_known(known, of)
+        if not warning:
+            return
+        strangers = met.where("known is null").select(F.col("user_id").alias("id"))
+        mine = side_of(self.inputs.interactions, strangers, "user", self._user_column)
+        described = users.select(F.col("user_id").alias("id"))
+        other = side_of(self.inputs.users, described, "id", self.settings.inputs.users.id)
+        words = check_ids(mine, other, of - known, of, self._few)
+        if words:  # an empty users table describes nobody, and says so by itself
+            self.warnings.append(f"{warning}: {words}")
+
+    def _stored(self, name: str) -> DataFrame:
+        """Return tonight's version of a table."""
+        return self.store.read(self.spark, name, self.writes[name])
 
     def _kept(self, name: str, rows: int, same: bool) -> bool:
         """Keep last night's version of a table where it would be written the same."""
@@ -374,14 +485,8 @@ class _Night:
             self.ledgers[name] = Ledger(rows_in=rows, skipped=rows)
         return True
 
-    def _write_judged(self, judged: DataFrame, good: DataFrame, name: str, entity: str, rows: int) -> None:
-        refused = judged.where("reason is not null")
-        written = self._write(good, name)
-        self._ledger(name, rows, written.rows, count_reasons(refused))
-        if self.ledgers[name].quarantined:
-            ids = [column for column in ("item_id", "user_id") if column in judged.columns]
-            known = {column: F.col(column) for column in ids}
-            self._refuse(refused, entity, reason=F.col("reason"), **known)
+    def _write_good(self, good: DataFrame, name: str, groups: Groups) -> None:
+        self._write(good, name, rows_of(groups, None))
 
     # Counts and refusals ---------------------------------------------------------------------------------------
 
@@ -390,8 +495,24 @@ class _Night:
         ledger.check(f"{STAGE}.{what}")
         self.ledgers[what] = ledger
 
+    def _judge_rows(self, judged: DataFrame, name: str, entity: str, groups: Groups, hint: str = "") -> Groups:
+        """Count a judged table, quarantine what it refuses, and judge how much that is."""
+        reasons = {reason: group.rows for reason, group in refused(groups).items()}
+        self._ledger(name, sum(group.rows for group in groups.values()), rows_of(groups, None), reasons)
+        if reasons:
+            known = {column: F.col(column) for column in ("item_id", "user_id") if column in judged.columns}
+            self._refuse(judged.where("reason is not null"), entity, reason=F.col("reason"), **known)
+        self._judge(name, groups, hint)
+        return groups
+
+    def _judge(self, name: str, groups: Groups, hint: str = "") -> None:
+        self.warnings += refusal_warnings(name, groups, hint)
+        check_budget(name, groups, self.settings, hint)
+
     def _refuse(self, rows: DataFrame, entity: str, note: str = "", /, **values: F.Column) -> None:
         detail = F.format_string(f"row %d of %s{note}", "row", "file")
+        if "said" in rows.columns:
+            detail = F.concat_ws(": ", detail, "said")
         date, run = self.context.date, self.context.run_id
         refused = quarantine_rows(rows, date=date, run_id=run, stage=STAGE, entity=entity, detail=detail, **values)
         self._refused.append(refused)

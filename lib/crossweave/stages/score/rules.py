@@ -30,6 +30,7 @@ def catalog_rules(settings: Settings) -> CatalogRules:
         {name: rule.items for name, rule in rules.segments.items()},
         tuple(rules.at_most),
         rules.freshness.column if rules.freshness.weight else None,
+        settings.inputs.items.time_unit if rules.freshness.weight else "s",
     )
 
 
