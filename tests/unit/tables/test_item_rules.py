@@ -116,7 +116,7 @@ def test_attributes_may_be_called_like_columns_of_ours_and_have_any_name(spark: 
         "_status": "gone",
         "_0": "x",
         "Title": "theirs",
-        "a.b": "1",
+        "a.b": "2026-01-01",
         "c`d": "2",
         "ITEM_ID": "no",
     }
@@ -124,8 +124,8 @@ def test_attributes_may_be_called_like_columns_of_ours_and_have_any_name(spark: 
     catalog = spark.createDataFrame([row], spark_schema("catalog"))
     index = spark.createDataFrame([("a", 3)], "item_id string, item_index int")
     rules = CatalogRules(
-        available="item_index = 7 and _status = 'gone' and title = 'theirs' and `a.b` = '1' and item_id = 'a'",
-        allow={"a.b": ["1"]}, block={"c`d": ["2"]}, at_most=("c`d", "_0"), time="a.b",
+        available="item_index = 7 and _status = 'gone' and title = 'theirs' and `a.b` = '2026-01-01' and item_id = 'a'",
+        allow={"a.b": ["2026-01-01"]}, block={"c`d": ["2"]}, at_most=("c`d", "_0"), time="a.b",
     )  # fmt: skip
     check_rules(catalog, rules, list(names), DATE)
     (found,) = ruled_items(catalog, index, rules, list(names), DATE).collect()

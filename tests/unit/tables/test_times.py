@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError
+from crossweave.tables.paths import inner_name
 from crossweave.tables.times import as_time, at_least, check_times, known_time, latest_event, plausible, wrong_column
 
 MOMENT = "2025-01-01 00:00:00"
@@ -59,7 +60,7 @@ def test_an_event_lies_between_1970_and_the_end_of_the_year_after_the_run(spark:
 
 
 def test_a_time_of_change_that_stands_for_unknown_is_none(spark: SparkSession):
-    frame = spark.createDataFrame([(0,), (1000,), (SECONDS,), (253_402_214_400,)], "t bigint")
+    frame = spark.createDataFrame([(0,), (1000,), (SECONDS,), (253_402_214_400,)], f"{inner_name('t')} bigint")
     found = frame.select(known_time(frame, "t", "s").cast("string").alias("t")).collect()
     assert [row["t"] for row in found] == [None, "1970-01-01 00:16:40", MOMENT, None]
     assert frame.where(at_least(frame, "t", "s", SECONDS * 10**6)).count() == 2
