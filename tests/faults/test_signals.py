@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from support import REPOSITORY, Chain
+from support import REPOSITORY, Chain, hear
 
 from crossweave.training.collective import Collective, run_ranks
 
@@ -123,7 +123,7 @@ def stops(tmp_path: Path, how: str, number: signal.Signals) -> None:
     else:
         script.write_text(f"{HEAD}\n{BUSY[how]}\nstart(main, print)\n")
     command = [sys.executable, str(script), "--set", f"workspace={workspace}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear}
     with subprocess.Popen(command, env=environment(), **pipes) as process:  # type: ignore[call-overload]
         try:
             while process.stdout.readline() not in ("busy\n", ""):
@@ -147,7 +147,7 @@ def stops(tmp_path: Path, how: str, number: signal.Signals) -> None:
 def start(chain: Chain) -> subprocess.Popen:
     log = (chain.workspace.parent / "out.txt").open("ab")
     command = [sys.executable, str(REPOSITORY / "jobs" / "pipeline.py"), *chain.words(train__max_epochs=2)]
-    return subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True, preexec_fn=hear)
 
 
 def stop_in(chain: Chain, stage: str, seconds: float, number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import hear
 
 from crossweave.config import Settings
 from crossweave.errors import BudgetExceededError, SettingsError
@@ -185,7 +186,8 @@ def test_describe_leaves_out_what_did_not_happen() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_job_stopped_by_a_signal_reports_try_again(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", SLEEPER, "--set", f"workspace={tmp_path / 'ws'}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear}
+    with subprocess.Popen(command, **pipes) as process:
         try:
             assert process.stdout is not None
             while process.stdout.readline() not in ("asleep\n", ""):
