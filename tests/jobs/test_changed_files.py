@@ -162,7 +162,7 @@ def test_where_too_many_rows_are_new_to_travel_every_row_of_a_changed_file_is_re
     tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ):
     shop = Shop(tmp_path, updated_at="changed")
-    shop.items(OLD, {"a": "Lamp", "b": "Mug"}, [1000, 2000])
+    shop.items(OLD, {"a": "Lamp", "b": "Mug (1970)"}, [1000, 2000])
     shop.night()
     monkeypatch.setattr("crossweave.tables.item_rows.KNOWN_ROWS", 1)
     shop.items(OLD, {"a": "Lamp?", "b": "Mug!", "z": "Vase"}, [1000, 3000, 500])

@@ -12,9 +12,15 @@ Value = TypeVar("Value")
 
 
 def sorted_by_name(value: Any) -> Any:
-    """Return a value with every mapping in it, however deep, in the order of its keys; lists keep theirs."""
+    """Return a value with every mapping in it, however deep, in the order of its keys, as texts; lists keep theirs.
+
+    Raises ValueError where two keys are the same text: YAML tells 1 from "1", what is saved does not.
+    """
     if isinstance(value, dict):
-        return {key: sorted_by_name(value[key]) for key in sorted(value, key=str)}
+        named = {str(key): value[key] for key in sorted(value, key=str)}
+        if len(named) < len(value):
+            raise ValueError(f"{sorted(named)[0]!r} or another name stands there twice, as a number and as a text")
+        return {name: sorted_by_name(below) for name, below in named.items()}
     return [sorted_by_name(part) for part in value] if isinstance(value, list) else value
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossweave.scoring.ann import ApproximateKernel, build_index, equally_long, recall
+from crossweave.scoring.ann import INDEX, INDEXED, ApproximateKernel, build_index, equally_long, recall
 from crossweave.scoring.topk import PAD, Kernel, TopK
 
 pytest.importorskip("faiss")
@@ -32,7 +32,9 @@ def both(folder, choice, allowed=None):
     allowed = np.ones(ITEMS, bool) if allowed is None else allowed
     build_index(folder, item, bias, np.ones(ITEMS, bool), choice)
     exact = Kernel(item, bias, allowed_N=torch.tensor(allowed))
-    return ApproximateKernel(folder, exact, item, bias, allowed_N=torch.tensor(allowed)), exact, user
+    indexed = np.load(folder / f"{INDEXED}.npy")
+    index = ApproximateKernel(folder / INDEX, indexed, exact, item, bias, allowed_N=torch.tensor(allowed))
+    return index, exact, user
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
