@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import collect_garbage
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +12,7 @@ from pyspark.sql import SparkSession
 from support import Chain
 
 from crossweave.runtime.job import run_job
+from crossweave.stages.collect import collect_garbage
 from crossweave.stages.embed import embed_items
 from crossweave.stages.ingest import ingest_catalog
 from crossweave.tables import garbage
@@ -43,7 +43,7 @@ class Shop:
         assert self.chain.run(TWO_STAGES, conf=[self.conf], **pairs)["exit_code"] == 0
 
     def collect(self, **pairs) -> dict:
-        return self.chain.run([("gc", collect_garbage.collect_garbage)], conf=[self.conf], **pairs)["metrics"]
+        return self.chain.run([("gc", collect_garbage)], conf=[self.conf], **pairs)["metrics"]
 
     def age(self, days: float) -> None:
         """Let everything be written so many days earlier."""
@@ -203,7 +203,7 @@ def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):
     before = nights.files()
     words = nights.chain.words(conf=[nights.conf], gc__keep_versions=1)
     said: list[str] = []
-    assert run_job("gc", [("gc", collect_garbage.collect_garbage)], words, said.append) == 3
+    assert run_job("gc", [("gc", collect_garbage)], words, said.append) == 3
     assert nights.files() == before
     assert any("users" in line for line in said)
 
