@@ -23,8 +23,6 @@ CANARIES = {
 CONF = f"""
 inputs:
   interactions: {{weight: rating, time: event_time}}
-weights:
-  root: s3://id:{CANARIES["uri"]}@bucket/${{oc.env:SHOP_CANARY}}?X-Amz-Signature={CANARIES["signature"]}&v=1
 modalities:
   text: {{kind: text, columns: [title, description], encoder: words}}
 encoders:
@@ -33,6 +31,7 @@ encoders:
     type: hashing
     api_key: {CANARIES["named"]}
     note: see ${{oc.env:SHOP_CANARY}}
+    link: s3://id:{CANARIES["uri"]}@bucket/${{oc.env:SHOP_CANARY}}?X-Amz-Signature={CANARIES["signature"]}&v=1
     token: ${{oc.env:SHOP_NOWHERE,{CANARIES["fallback"]}}}
 model: {{collaborative: {{edlae: null}}}}
 train: {{ranks: 1, max_epochs: 1}}
@@ -65,16 +64,17 @@ def test_a_whole_run_leaves_no_secret_in_any_file_or_line_and_its_settings_load_
     assert result["exit_code"] == 0, result["error"]
     assert leaks(new_chain) == []
     saved = yaml.safe_load((new_chain.workspace / "runs" / "latest" / "config.yaml").read_text(encoding="utf-8"))
-    assert saved["weights"]["root"] == "s3://[redacted]@bucket/${oc.env:SHOP_CANARY}?X-Amz-Signature=[redacted]&v=1"
-    assert saved["encoders"]["spare"]["note"] == "see ${oc.env:SHOP_CANARY}"
+    spare = saved["encoders"]["spare"]
+    assert spare["link"] == "s3://[redacted]@bucket/${oc.env:SHOP_CANARY}?X-Amz-Signature=[redacted]&v=1"
+    assert spare["note"] == "see ${oc.env:SHOP_CANARY}"
     report = next((new_chain.workspace / "runs").glob("*/report.html")).read_text(encoding="utf-8")
     assert "see ${oc.env:SHOP_CANARY}" in report
 
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(saved), encoding="utf-8")
     assert new_chain.attempt(conf=[again]) == 2
-    assert "weights.root" in new_chain.said[0]
-    given = {"weights__root": "w", "encoders__spare__api_key": "other-key", "encoders__spare__token": "other-token"}
+    assert "encoders.spare.link" in new_chain.said[0]
+    given = {f"encoders__spare__{name}": f"other-{name}" for name in ("link", "api_key", "token")}
     assert new_chain.run(conf=[again], **given)["status"] == "noop"
     assert leaks(new_chain) == []
 

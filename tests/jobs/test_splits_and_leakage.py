@@ -17,7 +17,7 @@ from support import Chain, Night, stage
 
 from crossweave.errors import LeakageError
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import Manifest, load_manifest
+from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
 from crossweave.stages.embed import embed_items
 from crossweave.stages.evaluate import evaluate
 from crossweave.stages.ingest import ingest_catalog
@@ -170,9 +170,12 @@ def held_out_of(chain: Chain) -> set[tuple[str, int]]:
     return {(r["user_id"], place[r["item_id"]]) for r in chain.table("interactions") if r["split"] == "test"}
 
 
-def rewrite(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+def rewrite(manifest: Manifest, path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    """Put other rows in a file's place, and seal the set as if they had been written."""
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     path.with_name(f".{path.name}.crc").unlink()  # Hadoop's checksum is of the file that was there
+    files = {f"{name[:-1]}_files": describe_files(manifest.folder / name) for name in ("items", "sequences")}
+    dataclasses.replace(manifest, **files).save()
 
 
 def plant(manifest: Manifest, user: int, item: int, column: str = "items") -> None:
@@ -183,7 +186,7 @@ def plant(manifest: Manifest, user: int, item: int, column: str = "items") -> No
         for row in rows:
             if row["user_index"] == user:
                 row[column] += np.int32(item).tobytes()
-                rewrite(path, rows, table.schema)
+                rewrite(manifest, path, rows, table.schema)
                 return
     raise AssertionError(f"no sequence of user {user}")
 
@@ -206,11 +209,12 @@ def test_a_test_row_among_the_tensors_is_found_and_told_by_numbers(copy: Chain, 
 
 
 def test_popularity_that_counts_more_than_the_sequences_is_found(copy: Chain, spark):
-    path = manifest_of(copy).paths("items")[0]
+    manifest = manifest_of(copy)
+    path = manifest.paths("items")[0]
     table = pq.read_table(path)
     rows = table.to_pylist()
     rows[3]["popularity"] += 1
-    rewrite(path, rows, table.schema)
+    rewrite(manifest, path, rows, table.schema)
     with pytest.raises(LeakageError, match=f"popularity of 1 items, such as item number {rows[3]['item_index']},"):
         check(copy, spark)
 
