@@ -7,7 +7,6 @@ sha-256 of every file; whoever opens the artifact compares.
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from crossweave.errors import ArtifactError
-from crossweave.tables.files import FileMark, mark_file, read_record, verify_file, write_record
+from crossweave.tables.files import FileMark, mark_file, read_record, temporary, verify_file, write_record
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def open_required(kind: Kind, folder: Path, fingerprint: str | None = None) -> S
 
 def draft_folder(folder: Path) -> Path:
     """Make an empty folder beside an artifact's place, to build it in."""
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    draft = temporary(folder)
     draft.mkdir(parents=True)
     return draft
 
