@@ -203,3 +203,27 @@ def test_a_run_of_ranks_leaves_the_handlers_of_signals_as_they_were(spark: Spark
     with pytest.raises(RuntimeError, match="on purpose"):
         run_ranks(rank_of, "fail", 2, 120, tmp_path / "ranks", loopback=True)
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_python_worker_is_silent_about_output_of_ranks_that_nobody_reads_any_more(spark: SparkSession) -> None:
+    def said(_: object) -> list[bool]:
+        import contextlib
+        import io
+        import threading
+
+        def fail(error: Exception) -> None:
+            raise error
+
+        def heard(name: str, error: Exception) -> bool:
+            screen = io.StringIO()
+            with contextlib.redirect_stderr(screen):
+                thread = threading.Thread(target=fail, args=(error,), name=name)
+                thread.start()
+                thread.join()
+            return "Traceback" in screen.getvalue()
+
+        copying = "Thread-15 (prefix_connection)"
+        closed = RuntimeError("Pipe is closed")
+        return [heard(copying, closed), heard(copying, OSError("disk")), heard("Thread-3 (work)", closed)]
+
+    assert spark.sparkContext.range(1, numSlices=1).map(said).collect() == [[False, True, True]]

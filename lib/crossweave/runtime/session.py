@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from crossweave.config import Settings
+from crossweave.runtime import python_daemon
 
 
 def open_session(settings: Settings, app_name: str) -> SparkSession:
@@ -39,6 +41,9 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.sql.shuffle.partitions", str(2 * cores))
+        builder = builder.config("spark.python.daemon.module", python_daemon.__name__)
+        seen = [SparkConf().get("spark.executorEnv.PYTHONPATH", ""), str(Path(python_daemon.__file__).parents[2])]
+        builder = builder.config("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, seen)))
     if settings.spark.shuffle_partitions is not None:
         builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
     fixed = {
