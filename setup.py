@@ -36,6 +36,8 @@ RUNTIME = [
     "pyzmq",
     "six",
     "fsspec",
+    "s3fs",  # s3:// locations
+    "hdfs-native",  # hdfs:// locations, without a JVM
     "future",
 ]
 EXPORT = ["faiss-cpu>=1.15,<2", "onnx>=1.23,<2", "onnxruntime>=1.31,<2"]
@@ -55,7 +57,7 @@ setup(
     package_data={"crossweave": ["**/*.j2", "py.typed"]},
     install_requires=RUNTIME,
     extras_require={
-        "test": ["pytest", "hypothesis", *EXPORT],
+        "test": ["pytest", "hypothesis", "moto[server]>=5.2,<6", *EXPORT],
         "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
         "export": EXPORT,  # export.format faiss and onnx, score.ann
         "bench": [
@@ -63,6 +65,8 @@ setup(
             "sentence-transformers>=6.2,<7",
             "librosa>=0.11,<0.12",
         ],  # what benchmarks compare with
+        "gs": ["gcsfs"],  # gs:// locations
+        "abfs": ["adlfs"],  # abfs:// locations
         "mlflow": ["mlflow-skinny>=3.17,<4"],  # tracking.mlflow
         "wandb": ["wandb>=0.31,<1"],  # tracking.wandb
         "pack": ["venv-pack==0.2.0"],

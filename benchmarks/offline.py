@@ -44,7 +44,7 @@ from crossweave.scoring.neighbours import nearest_items
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.stages.train import blend_plan, fit_teacher, training_plan
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import FIRST_VALUE, MISSING, OTHER
 from crossweave.training.blending import fit_blend

@@ -17,7 +17,7 @@ from crossweave.feeding.sequences import read_all
 from crossweave.stages.embed import embed_items
 from crossweave.stages.ingest import ingest_catalog
 from crossweave.stages.tensors import build_tensors
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 
 LOCAL = REPOSITORY / "conf" / "local.yaml"
 PARTS = {

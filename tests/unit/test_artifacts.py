@@ -14,7 +14,7 @@ import pytest
 from crossweave.artifacts.sealed import Kind, Sealed, draft_folder, open_required, open_sealed, put_in_place, seal
 from crossweave.errors import ArtifactError, SettingsError, TryAgainError
 from crossweave.feeding.host_cache import HostCache
-from crossweave.tables.files import read_record, write_record
+from crossweave.storage.records import read_record, write_record
 from crossweave.tables.receipts import Receipt, Receipts
 
 KIND = Kind("thing", "things", "thing.json", 3, "train", beside=("scratch",))

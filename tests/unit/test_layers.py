@@ -14,16 +14,17 @@ JOB_LINES = 60
 
 MIDDLE = {
     "alignment": set(),
-    "artifacts": {"alignment", "tables"},
-    "config": set(),
+    "artifacts": {"alignment", "storage"},
+    "config": {"storage"},
     "demo": set(),
     "encoders": set(),
     "evaluation": {"encoders"},
-    "feeding": {"tables"},
-    "runtime": {"config", "tables"},
+    "feeding": {"storage", "tables"},
+    "runtime": {"config", "storage", "tables"},
     "scoring": {"alignment"},
-    "tables": set(),
-    "training": {"feeding", "alignment"},
+    "storage": set(),
+    "tables": {"storage"},
+    "training": {"feeding", "alignment", "storage"},
 }
 """Room -> the rooms beside it that it may import; errors, redaction and the room itself, always."""
 
@@ -194,7 +195,7 @@ def test_the_checker_finds_an_import_in_a_wrong_direction(module: str, source: s
     [
         ("crossweave.training.loop", "from crossweave.feeding.items import x\nfrom crossweave.alignment import y"),
         ("crossweave.scoring.reasons", "from crossweave.alignment.model import x\nfrom crossweave import errors"),
-        ("crossweave.feeding.reader", "from crossweave.tables.files import x\nfrom .manifest import y"),
+        ("crossweave.feeding.reader", "from crossweave.storage.records import x\nfrom .manifest import y"),
         ("crossweave.stages.embed", "from crossweave.encoders import x\nimport pyspark"),
         ("crossweave.stages.embed.tasks", "from crossweave.stages.embed.rows import x"),
         ("jobs.embed_items", "from crossweave.runtime.job import run_job\nfrom crossweave.stages.embed import x"),

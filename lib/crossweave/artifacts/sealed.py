@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from crossweave.errors import ArtifactError
-from crossweave.tables.files import FileMark, mark_file, read_record, temporary, verify_file, write_record
+from crossweave.storage.copies import FileMark, mark_file, verify_file
+from crossweave.storage.names import temporary
+from crossweave.storage.records import read_record, write_record
 
 
 @dataclass(frozen=True)

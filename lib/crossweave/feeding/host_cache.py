@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import stat
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -15,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossweave.errors import ArtifactError, SettingsError, TryAgainError
-from crossweave.tables.files import FileMark, mark_file, read_record, verify_file, write_record
+from crossweave.errors import ArtifactError, TryAgainError
+from crossweave.storage.copies import FileMark, mark_file, verify_file
+from crossweave.storage.host import host_folder, host_name, is_private
+from crossweave.storage.records import read_record, write_record
 
 DONE, SCHEMA = "done.json", 1
 UNUSED_SECONDS = 2 * 24 * 3600  # after which a set that nobody opened is removed
@@ -28,7 +27,7 @@ class HostCache:
     """One set of arrays, named by the content that it is made from."""
 
     def __init__(self, name: str) -> None:
-        self.root = Path(tempfile.gettempdir()) / f"crossweave-{os.getuid()}"
+        self.root = host_name()
         self.folder = self.root / name
 
     def open(self, build: Callable[[Path], None], size: int) -> dict[str, np.ndarray]:
@@ -38,7 +37,7 @@ class HostCache:
         temporary files cannot be written, SettingsError where that folder is in somebody else's hands.
         """
         try:
-            self._own_root()
+            host_folder()
             found = self._whole()
             if found is None:
                 self._forget_unused()
@@ -57,23 +56,13 @@ class HostCache:
         """Remove the set from this host."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _own_root(self) -> None:
-        """Make the folder of all sets; raises SettingsError where another user could have put something there."""
-        with contextlib.suppress(FileExistsError):
-            self.root.mkdir(mode=0o700)
-        if not _is_private(self.root):
-            raise SettingsError(
-                f"{self.root} is not a folder that this user alone can write to",
-                "remove it, or set TMPDIR (on workers: spark.executorEnv.TMPDIR) to a folder of your own",
-            )
-
     def _whole(self) -> dict[str, np.ndarray] | None:
         """Return the arrays where a whole set is there; one that is not as it was written is removed."""
         done = self.folder / DONE
         if not os.path.lexists(self.folder):
             return None
         try:
-            if not _is_private(self.folder):
+            if not is_private(self.folder):
                 raise ArtifactError(f"{self.folder} is not a folder that this user alone can write to")
             marks = {name: FileMark(**mark) for name, mark in read_record(done, SCHEMA, REMEDY)["files"].items()}
             for name, mark in marks.items():
@@ -117,13 +106,3 @@ class HostCache:
                 unused = time.time() - (used if used.is_file() else path).lstat().st_mtime > UNUSED_SECONDS
             if unused:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_private(folder: Path) -> bool:
-    """Say whether a folder is no link, this user's, and closed to others; one that others could only read is closed."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        return False
-    if found.st_mode & 0o055:
-        folder.chmod(0o700)
-    return True

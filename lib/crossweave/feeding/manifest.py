@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from crossweave.errors import ArtifactError
-from crossweave.tables.files import FileMark, digest, mark_file, read_record, verify_file, write_record
+from crossweave.storage.copies import FileMark, mark_file, verify_file
+from crossweave.storage.records import digest, read_record, write_record
 
 NAME = "manifest.json"
 SCHEMA = 2

@@ -15,7 +15,7 @@ from crossweave.redaction import redacted_all
 from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.stopping import STOPPED, stopped_by
-from crossweave.tables.files import write_atomically
+from crossweave.storage.location import Location
 
 SCHEMA = 1
 INTERRUPTED = {
@@ -87,7 +87,7 @@ class RunResult:
 
     def write(self) -> None:
         """Write the file so that a reader sees the old or the new one."""
-        write_atomically(self.path, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
+        Location.of(self.path).put(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
 
 
 def result_files(workspace: Path) -> list[Path]:

@@ -23,8 +23,8 @@ from crossweave.runtime.session import open_session
 from crossweave.runtime.stopping import Stopped, leave_word, too_late
 from crossweave.runtime.threads import torch_threads
 from crossweave.runtime.tracking import Tracker, facts_of, publish
-from crossweave.tables.files import temporary
-from crossweave.tables.litter import remove_litter
+from crossweave.storage.litter import remove_litter
+from crossweave.storage.names import temporary
 
 log = logging.getLogger(__name__)
 Stage = Callable[["StageContext", StageRecord], None]

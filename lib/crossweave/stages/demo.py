@@ -8,7 +8,7 @@ from crossweave.config import Settings
 from crossweave.demo import generate_shop
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
-from crossweave.tables.files import digest, read_json, write_json
+from crossweave.storage.records import digest, read_json, write_json
 
 STAGE = "demo"
 

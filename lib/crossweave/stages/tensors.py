@@ -20,7 +20,7 @@ from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position

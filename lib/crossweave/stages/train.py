@@ -41,7 +41,8 @@ from crossweave.feeding.neighbours import spark_neighbours
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.neighbours import nearest_items
-from crossweave.tables.files import digest, write_atomically
+from crossweave.storage.location import Location
+from crossweave.storage.records import digest
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.user_attributes import FIRST_VALUE
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
@@ -243,12 +244,12 @@ def _search(context: StageContext, manifest: Manifest, folder: Path, fingerprint
     if trial is not None:
         draft = draft_folder(folder)
         shutil.copytree(source, draft, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
-        write_atomically(draft / BEST, chosen_yaml)
+        Location.of(draft / BEST).put(chosen_yaml)
         seal(MODEL, draft, fingerprint, trial.facts)
         put_in_place(draft, folder)
         figures, note = dict(best.figures), f"validation {settings.train.metric} {best.metric:.4f}"
     else:  # its budget was smaller than a training's
-        write_atomically(folder / BEST, chosen_yaml)
+        Location.of(folder / BEST).put(chosen_yaml)
         fitted = _fit(context.part("best", chosen), manifest, folder, fingerprint, protocol)
         figures, note = fitted.figures, fitted.note
     trials = read_trials(plan.folder)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossweave.tables.files import read_json, write_json
+from crossweave.storage.records import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from crossweave.errors import InputContractError
+from crossweave.storage.records import digest
 from crossweave.tables.advice import advice
 from crossweave.tables.contract import ColumnType
-from crossweave.tables.files import digest
 from crossweave.tables.input_files import find_files
 from crossweave.tables.leaf_types import Stored
 from crossweave.tables.stored import FileColumn, FileColumns, read_footer

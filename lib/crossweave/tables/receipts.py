@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossweave.errors import ArtifactError, SettingsError
-from crossweave.tables.files import read_record, write_record
+from crossweave.storage.records import read_record, write_record
 
 SCHEMA = 2
 

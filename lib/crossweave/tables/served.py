@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from crossweave.errors import ArtifactError, SettingsError
-from crossweave.tables.files import read_record, write_record
+from crossweave.storage.records import read_record, write_record
 from crossweave.tables.receipts import Receipt, Receipts
 
 SCHEMA = 2

@@ -29,6 +29,7 @@ from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.stages.embed.workers import Task, encode_partition, self_test
+from crossweave.storage.records import digest
 from crossweave.tables.compaction import compact
 from crossweave.tables.contents import (
     FAILED,
@@ -44,7 +45,6 @@ from crossweave.tables.contents import (
 from crossweave.tables.contract import ID, KIND_COLUMNS, wanted_columns
 from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.feature_writer import FAILURES, WRITTEN
-from crossweave.tables.files import digest
 from crossweave.tables.paths import read_parquet
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
 from crossweave.tables.quarantine import quarantine_rows, worst_reasons

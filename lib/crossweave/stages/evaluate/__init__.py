@@ -34,7 +34,8 @@ from crossweave.stages.evaluate.promotion import (
     settle,
 )
 from crossweave.stages.evaluate.slicing import check_slices
-from crossweave.tables.files import digest, write_atomically
+from crossweave.storage.location import Location
+from crossweave.storage.records import digest
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
@@ -87,7 +88,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
     path = context.folder / "report.html"
     content = report_content(work, metrics, slices, refused, drift, pairs)
-    write_atomically(path, without_remembered(render_report(content)))
+    Location.of(path).put(without_remembered(render_report(content)))
     record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
     record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]

@@ -35,7 +35,7 @@ from crossweave.stages.evaluate.pointwise import Pointwise
 from crossweave.stages.evaluate.promotion import what_stays
 from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_shown
 from crossweave.stages.evaluate.space import item_tensors, plan_map, plan_retrieval, with_vector
-from crossweave.tables.files import read_json
+from crossweave.storage.records import read_json
 from crossweave.tables.quarantine import grouped
 from crossweave.tables.receipts import Receipts
 

@@ -12,8 +12,8 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.stages.export import features, models, rows, vectors
 from crossweave.stages.export.source import Source
-from crossweave.tables.files import read_json, write_json
-from crossweave.tables.litter import remove_drafts
+from crossweave.storage.litter import remove_drafts
+from crossweave.storage.records import read_json, write_json
 
 MARKER = "_crossweave.json"  # readers of Parquet folders ignore names that begin with an underscore
 Export = Callable[[Source, Path], tuple[int, int]]

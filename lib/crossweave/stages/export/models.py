@@ -12,7 +12,7 @@ from crossweave.alignment.onnx import save_towers
 from crossweave.alignment.store import WEIGHTS
 from crossweave.redaction import redacted
 from crossweave.stages.export.source import Source
-from crossweave.tables.files import write_atomically
+from crossweave.storage.location import Location
 
 CARD = """# Alignment model
 
@@ -71,7 +71,7 @@ def graphs(source: Source, folder: Path) -> tuple[int, int]:
 
 def _with_card(source: Source, folder: Path) -> tuple[int, int]:
     facts, spec = source.model.facts, source.model.spec.as_json()
-    write_atomically(folder / "spec.json", json.dumps(spec, indent=1))
+    Location.of(folder / "spec.json").put(json.dumps(spec, indent=1))
     blended = facts[FOLDER]
     blend = "It is the neural side alone: " if blended else ""
     if blended:
@@ -96,5 +96,5 @@ def _with_card(source: Source, folder: Path) -> tuple[int, int]:
         files="\n".join(f"- `{name}`: {FILES[name]}" for name in there),
         blend=blend,
     )
-    write_atomically(folder / "README.md", redacted(card))
+    Location.of(folder / "README.md").put(redacted(card))
     return 1, 1

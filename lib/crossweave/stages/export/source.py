@@ -12,7 +12,7 @@ from crossweave.artifacts.model import TrainedModel
 from crossweave.artifacts.scored import ScoredVectors
 from crossweave.feeding.manifest import Manifest, required_manifest
 from crossweave.runtime.run import StageContext
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 from crossweave.tables.served import served_chain
 from crossweave.tables.store import TableStore
 

@@ -33,10 +33,10 @@ from crossweave.stages.ingest.judging import (
     side_of,
 )
 from crossweave.stages.ingest.parting import parted, split_facts
+from crossweave.storage.records import digest
 from crossweave.tables.catalog import new_catalog
 from crossweave.tables.contract import ANY, FLAG, ID, KIND_COLUMNS, NUMBER, TEXT, TIME, ColumnType, wanted_columns
 from crossweave.tables.events import EventColumns, judged_blocks, judged_interactions, judged_users
-from crossweave.tables.files import digest
 from crossweave.tables.footers import InputTable
 from crossweave.tables.item_gaps import item_gaps
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows

@@ -29,7 +29,7 @@ from crossweave.stages.score.ann import check_index, measured, write_index
 from crossweave.stages.score.changes import BASIS, STATES, basis_of, carried, unchanged_users
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
 from crossweave.stages.score.workers import CANDIDATES, RULES, USER_COLUMNS, Task, score_partition
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.leakage import Leakage, find_leakage, held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.scoring.rules import ItemRules
-from crossweave.tables.files import digest
+from crossweave.storage.records import digest
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.store import TableStore
 

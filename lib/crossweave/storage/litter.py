@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from crossweave.tables.files import TEMPORARY
+from crossweave.storage.names import TEMPORARY
 
 ROOMS = ("receipts", "runs", "tables", "tensors", "models", "encoders")
 STAGING = "staging"

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from crossweave.errors import TableError
-from crossweave.tables.files import digest, file_sha256, read_json, write_atomically, write_json
+from crossweave.storage.copies import file_sha256
+from crossweave.storage.location import Location
+from crossweave.storage.records import digest, read_json, write_json
 
 
 def test_a_value_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -35,9 +37,9 @@ def test_a_write_that_dies_leaves_the_old_content(tmp_path: Path, monkeypatch: p
 
 def test_a_write_replaces_the_file_and_never_opens_it_for_writing(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    write_atomically(path, "old")
+    Location.of(path).put("old")
     with path.open(encoding="utf-8") as reader:
-        write_atomically(path, "new and longer")
+        Location.of(path).put("new and longer")
         assert reader.read() == "old"
     assert path.read_text(encoding="utf-8") == "new and longer"
 

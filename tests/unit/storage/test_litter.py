@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crossweave.tables.files import TEMPORARY, temporary, write_atomically
-from crossweave.tables.litter import remove_drafts, remove_litter
+from crossweave.storage.litter import remove_drafts, remove_litter
+from crossweave.storage.location import Location
+from crossweave.storage.names import TEMPORARY, temporary
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 RUN = "20260102T030405-pipeline-0a1b2c"
@@ -69,7 +70,7 @@ def test_every_atomic_writer_s_unfinished_name_is_known(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "replace", stops)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "receipts" / "train.json", "{}")
+        Location.of(tmp_path / "receipts" / "train.json").put("{}")
     assert TEMPORARY.match(seen[0])
     assert TEMPORARY.match(temporary(tmp_path / "x").name)
     assert remove_litter(tmp_path) == 1

@@ -1,0 +1,142 @@
+"""Files that must be what they were: compared by size and sha-256 before they are read, on this machine.
+
+A file of a mounted file system is read where it lies; of one in another store this host keeps a copy, named by its
+content, so that all processes of the host share it. Copies that nobody opened for longest go where they get too many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossweave.errors import ArtifactError, SettingsError, TryAgainError
+from crossweave.storage.host import host_folder
+from crossweave.storage.location import Location
+from crossweave.storage.names import temporary
+
+MOST = "CROSSWEAVE_COPIES_GB"
+"""Environment variable: gigabytes that the copies of a host may take. Without it, half of what its disk holds."""
+
+
+@dataclass(frozen=True)
+class FileMark:
+    """What a file must be: its bytes counted and hashed."""
+
+    size: int
+    sha256: str
+
+
+def mark_file(path: Path) -> FileMark:
+    """Return the mark of a file as it is."""
+    return FileMark(path.stat().st_size, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verified(place: Location, mark: FileMark, what: str, remedy: str) -> Path:
+    """Return a file, on this machine, that is what its mark says.
+
+    Raises ArtifactError naming it where it is gone or differs, TryAgainError where the host has no room for a copy.
+    """
+    if place.is_local:
+        verify_file(place.local, mark, what, remedy)
+        return place.local
+    copy = host_folder("-copies") / f"{mark.sha256}{Path(place.name).suffix}"
+    with _alone(copy):
+        try:
+            verify_file(copy, mark, what, remedy)
+        except ArtifactError:
+            _fetch(place, copy, mark, what, remedy)
+        os.utime(copy, ns=(time.time_ns(), copy.stat().st_mtime_ns))  # last opened now, changed never
+    return copy
+
+
+_VERIFIED: set[tuple[str, int, int, int, str]] = set()
+"""What this process has compared already: path, inode, size, time of change and hash."""
+
+
+def verify_file(path: Path, mark: FileMark, what: str, remedy: str) -> None:
+    """Compare a file with its mark, once a process; raises ArtifactError naming it where it is gone or differs."""
+    _verify(path, mark, f"{what} {path}", remedy)
+
+
+def _verify(path: Path, mark: FileMark, name: str, remedy: str) -> None:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ArtifactError(f"{name} cannot be read: {error.strerror}", remedy) from error
+    key = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, mark.sha256)
+    if key in _VERIFIED:
+        return
+    if stat.st_size != mark.size:
+        raise ArtifactError(f"{name} has {stat.st_size} bytes instead of {mark.size}", remedy)
+    if file_sha256(path) != mark.sha256:
+        raise ArtifactError(f"{name} is not the one that was written: its sha-256 differs", remedy)
+    _VERIFIED.add(key)
+
+
+def _fetch(place: Location, copy: Path, mark: FileMark, what: str, remedy: str) -> None:
+    """Copy a file to this host; nobody sees a copy that is not whole."""
+    entry = place.entry()
+    if entry is None:
+        raise ArtifactError(f"{what} {place} cannot be read: it is gone", remedy)
+    if entry.size != mark.size:
+        raise ArtifactError(f"{what} {place} has {entry.size} bytes instead of {mark.size}", remedy)
+    _make_room(copy.parent, mark.size)
+    draft = temporary(copy)
+    try:
+        place.download(draft)
+        _verify(draft, mark, f"{what} {place}", remedy)
+        draft.replace(copy)
+    except OSError as error:
+        raise TryAgainError(
+            f"{place} cannot be copied to {copy.parent}: {error.strerror or error}",
+            "free space there, or set TMPDIR (on workers: spark.executorEnv.TMPDIR) to a local folder with room",
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Remove the copies that nobody opened for longest, until there is room. Who has one mapped goes on reading it."""
+    most = _most_bytes(folder)
+    found = sorted((path.stat().st_atime_ns, path.stat().st_size, path) for path in folder.iterdir() if _is_copy(path))
+    held = sum(own for _, own, _ in found)
+    for _, own, path in found:
+        if held + size <= most:
+            return
+        path.unlink(missing_ok=True)
+        held -= own
+
+
+def _is_copy(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+def _most_bytes(folder: Path) -> int:
+    given = os.environ.get(MOST, "")
+    if not given:
+        return shutil.disk_usage(folder).total // 2
+    try:
+        return int(float(given) * 1e9)
+    except ValueError as error:
+        raise SettingsError(f"{MOST} expects a number of gigabytes, got {given}") from error
+
+
+@contextlib.contextmanager
+def _alone(copy: Path) -> Iterator[None]:
+    """Let one process of the host fetch a file while the others wait."""
+    with (copy.parent / f".{copy.name[:2]}.lock").open("w") as stream:  # 256 of them, which stay
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

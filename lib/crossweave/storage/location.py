@@ -1,0 +1,223 @@
+"""A place in a store, and the few verbs that every store honours.
+
+Stores: the file systems that this machine has mounted, object stores (`s3`, `gs`, `abfs`) and HDFS. None of the verbs
+shows a half-written file: what is put is there whole or not at all, in every store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from crossweave.errors import SettingsError
+from crossweave.storage.stores import Entry, Store, open_store
+
+SCHEMES = {
+    "file": "file",
+    "s3": "s3",
+    "s3a": "s3",
+    "s3n": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+    "abfs": "abfs",
+    "abfss": "abfs",
+    "hdfs": "hdfs",
+}
+"""What users write → the store."""
+FOR_THE_JVM = {"s3": "s3a", "abfs": "abfss"}
+_URL = re.compile(r"^([a-z][a-z0-9+.-]*):/(/?)(.*)$", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A file or folder of a store: `host` is its bucket, container or name node, `path` is absolute."""
+
+    scheme: str
+    host: str
+    path: str
+
+    @classmethod
+    def of(cls, given: str | os.PathLike[str] | Location) -> Location:
+        """Read what a user writes: a URL, or a path, relative to the working folder, with links followed.
+
+        Raises SettingsError for a store that there is not, and a URL that names no bucket.
+        """
+        if isinstance(given, Location):
+            return given
+        text = os.fspath(given)
+        found = _URL.match(text)
+        if found is None:
+            return cls("file", "", str(Path(text).resolve()))
+        scheme, twice, rest = found[1].lower(), found[2], found[3]
+        if scheme not in SCHEMES:
+            raise SettingsError(
+                f"{text} lies in a store that crossweave does not know", f"it knows {', '.join(sorted(SCHEMES))}"
+            )
+        store = SCHEMES[scheme]
+        if store == "file":
+            return cls("file", "", str(Path("/" + rest.lstrip("/")).resolve()))
+        host, _, path = rest.partition("/")
+        if store == "hdfs" and twice and not host:
+            host = _default_name_node(text)
+        if not twice or not host:
+            raise SettingsError(
+                f"{text} names no {'host' if store == 'hdfs' else 'bucket'}", f"write {store}://HOST/PATH"
+            )
+        path = posixpath.normpath("/" + path)
+        return cls(store, host, "/" if path == "//" else path)
+
+    def __truediv__(self, name: str) -> Location:
+        return Location(self.scheme, self.host, posixpath.normpath(posixpath.join(self.path, name)))
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else f"{self.scheme}://{self.host}{self.path}"
+
+    def __fspath__(self) -> str:
+        return str(self.local)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a file system that this machine has mounted."""
+        return self.scheme == "file"
+
+    @property
+    def local(self) -> Path:
+        """Return it as a path; raises ValueError for what lies elsewhere."""
+        if not self.is_local:
+            raise ValueError(f"{self} lies on no file system of this machine")
+        return Path(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return posixpath.basename(self.path)
+
+    @property
+    def stem(self) -> str:
+        """The name without its last suffix."""
+        return posixpath.splitext(self.name)[0]
+
+    @property
+    def parent(self) -> Location:
+        """The folder that it lies in."""
+        return Location(self.scheme, self.host, posixpath.dirname(self.path))
+
+    def holds(self, other: Location) -> bool:
+        """Say whether another place is this one or lies below it."""
+        return (self.scheme, self.host) == (other.scheme, other.host) and (
+            self.path in (other.path, "/") or other.path.startswith(self.path + "/")
+        )
+
+    def below(self, folder: Location) -> str:
+        """Return the path from a folder that holds this place."""
+        if not folder.holds(self):
+            raise ValueError(f"{self} does not lie below {folder}")
+        return posixpath.relpath(self.path, folder.path)
+
+    @property
+    def for_spark(self) -> str:
+        """As Spark's writers and Hadoop take it: with a scheme, whatever their default file system is."""
+        scheme = FOR_THE_JVM.get(self.scheme, self.scheme)
+        return f"file:{self.path}" if self.is_local else f"{scheme}://{self.host}{self.path}"
+
+    @property
+    def store(self) -> Store:
+        """The store that it lies in, with the credentials of the environment."""
+        return open_store(self.scheme, self.host)
+
+    # What can be asked ---------------------------------------------------------------------------------------
+
+    def entry(self) -> Entry | None:
+        """Return what a file is like; None where there is no such file."""
+        return self.store.entry(self.path)
+
+    def is_file(self) -> bool:
+        """Say whether there is such a file."""
+        return self.entry() is not None
+
+    def is_folder(self) -> bool:
+        """Say whether it is a folder; in an object store, whether anything lies below it."""
+        return self.store.is_folder(self.path)
+
+    def exists(self) -> bool:
+        """Say whether there is such a file or folder."""
+        return self.is_file() or self.is_folder()
+
+    def children(self) -> list[Location]:
+        """Return what lies directly in a folder, by name; nothing where there is no folder."""
+        return [self / name for name in sorted(self.store.names(self.path))]
+
+    def walk(self) -> Iterator[tuple[Location, Entry]]:
+        """Yield every file below a folder, by path, with what it is like."""
+        for path, entry in sorted(self.store.walk(self.path), key=lambda found: found[0]):
+            yield Location(self.scheme, self.host, path), entry
+
+    # What is read --------------------------------------------------------------------------------------------
+
+    def read(self) -> bytes:
+        """Return the bytes of a file; raises FileNotFoundError where there is none."""
+        return self.store.read(self.path)
+
+    def text(self) -> str:
+        """Return the text of a file, UTF-8; raises FileNotFoundError where there is none."""
+        return self.read().decode("utf-8")
+
+    def open(self) -> BinaryIO:
+        """Open a file for reading, anywhere in it."""
+        return self.store.open(self.path)
+
+    def download(self, target: Path) -> None:
+        """Copy a file to this machine."""
+        self.store.download(self.path, target)
+
+    # What is written -----------------------------------------------------------------------------------------
+
+    def put(self, data: bytes | str) -> None:
+        """Write a file whole: readers see the one before or this one, also after a crash."""
+        self.store.put(self.path, data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+
+    def create(self, data: bytes | str) -> bool:
+        """Write a file whole where there is none; False, and nothing is changed, where there is one."""
+        return self.store.create(self.path, data.encode() if isinstance(data, str) else data)
+
+    def upload(self, source: Path) -> None:
+        """Copy a file of this machine here, whole."""
+        self.store.upload(source, self.path)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[BinaryIO]:
+        """Write a file as a stream; it is there, whole, when the body has ended without an error."""
+        with tempfile.TemporaryDirectory(prefix="crossweave-") as folder:
+            draft = Path(folder) / "draft"
+            with draft.open("wb") as stream:
+                yield stream
+            self.upload(draft)
+
+    def remove(self) -> None:
+        """Remove a file, or a folder with all that is in it; what is gone already is fine."""
+        self.store.remove(self.path)
+
+
+def _default_name_node(text: str) -> str:
+    """Return the name node that Hadoop's settings name, for a URL without one."""
+    import xml.etree.ElementTree as ET
+
+    conf = os.environ.get("HADOOP_CONF_DIR", "")
+    path = Path(conf) / "core-site.xml"
+    if conf and path.is_file():
+        for entry in ET.parse(path).getroot().iter("property"):
+            if entry.findtext("name") == "fs.defaultFS":
+                default = _URL.match((entry.findtext("value") or "").strip())
+                if default is not None and default[1].lower() == "hdfs" and default[3].strip("/"):
+                    return default[3].split("/")[0]
+    raise SettingsError(
+        f"{text} names no name node, and no core-site.xml in HADOOP_CONF_DIR has one under fs.defaultFS",
+        "write hdfs://HOST:PORT/PATH, or export HADOOP_CONF_DIR",
+    )
