@@ -15,18 +15,20 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from crossweave.errors import InputContractError, SettingsError
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place
 
 PATTERN = re.compile(r"([\\{}\[\]*?])")
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[#?:\\\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[^a-z0-9]")
 
 
-def spark_path(path: str | Path) -> str:
-    """Return a path on a mounted file system as Spark's writers and Hadoop take it."""
-    return f"file:{Path(path).absolute()}"
+def spark_path(place: str | Place) -> str:
+    """Return a place as Spark's writers and Hadoop take it."""
+    return place.for_spark if isinstance(place, Location) else f"file:{Path(place).absolute()}"
 
 
-def read_parquet(spark: SparkSession, paths: Iterable[str | Path], schema: StructType | None = None) -> DataFrame:
+def read_parquet(spark: SparkSession, paths: Iterable[str | Place], schema: StructType | None = None) -> DataFrame:
     """Read Parquet files or folders, each of which is there; without a schema, that of the files.
 
     Raises InputContractError where Java cannot name them: it takes the letters that the locale of its start knows.
@@ -35,7 +37,8 @@ def read_parquet(spark: SparkSession, paths: Iterable[str | Path], schema: Struc
     jvm = spark.sparkContext._jvm
     assert jvm is not None
     encoding = str(jvm.System.getProperty("sun.jnu.encoding"))
-    strange = None if encoding.upper() == "UTF-8" else next((path for path in given if not path.isascii()), None)
+    local = () if encoding.upper() == "UTF-8" else (path for path in given if path.startswith("file:"))
+    strange = next((path for path in local if not path.isascii()), None)
     if strange is not None:
         raise InputContractError(
             f"Java cannot open {strange.removeprefix('file:')}: its locale knows only the letters of {encoding}",
@@ -48,7 +51,7 @@ def read_parquet(spark: SparkSession, paths: Iterable[str | Path], schema: Struc
     return reader.parquet(*[PATTERN.sub(r"\\\1", path) for path in given])
 
 
-def check_workspace(folder: Path) -> None:
+def check_workspace(folder: Place) -> None:
     """Raise SettingsError where the tables' log (delta-rs) or Hadoop would take a workspace's path for another one."""
     found = _UNFIT.search(str(folder))
     if found is not None:
