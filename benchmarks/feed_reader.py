@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 import torch
 
 from crossweave.feeding.items import forget_items, open_items
-from crossweave.feeding.manifest import Manifest, describe_files
+from crossweave.feeding.manifest import Manifest, describe_file, part_files
 from crossweave.feeding.reader import read_row_groups
+from crossweave.storage.location import Location
 from crossweave.training.item_tower import gather_items, in_memory
 
 DIM, BATCH, GROUP = 384, 1024, 8192
@@ -119,9 +120,11 @@ def write_ours(spark: Any, folder: Path, vectors_ND: np.ndarray) -> Manifest:
     )
     pq.write_table(raw, folder / "raw.parquet")
     frame = spark.read.parquet(str(folder / "raw.parquet"))
-    write_dataset(spark, frame, items_schema(["text"]), folder / "items", "item_index", GROUP, -(-rows // GROUP))
-    files = describe_files(folder / "items")
-    return Manifest(folder, "f1" + folder.name.ljust(40, "0"), {"text": DIM}, rows, 0, files, ())
+    write_dataset(
+        spark, frame, items_schema(["text"]), Location.of(folder) / "items", "item_index", GROUP, -(-rows // GROUP)
+    )
+    files = tuple(map(describe_file, part_files(Location.of(folder) / "items")))
+    return Manifest(Location.of(folder), "f1" + folder.name.ljust(40, "0"), {"text": DIM}, rows, 0, files, ())
 
 
 def write_lists(folder: Path, vectors_ND: np.ndarray) -> list[str]:

@@ -44,6 +44,7 @@ from crossweave.scoring.neighbours import nearest_items
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.scoring.users import beyond_product, read_users
 from crossweave.stages.train import blend_plan, fit_teacher, training_plan
+from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import FIRST_VALUE, MISSING, OTHER
@@ -170,7 +171,7 @@ def _session() -> Any:
 
 def factorise(seen_UN: csr_matrix, **settings: Any) -> np.ndarray:
     """Item factors by Spark ML, on a session that is started where a variant asks for them."""
-    return spark_als(_session(), Path(tempfile.mkdtemp()), seen_UN, **settings)
+    return spark_als(_session(), Location.of(tempfile.mkdtemp()), seen_UN, **settings)
 
 
 def neighbours(item_ND: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -221,10 +222,10 @@ def fitted(settings: Settings, side: Side, items: ItemTensors, changed: str, wor
             ranks=1,
             batch_users=plan.batch_users * plan.ranks,
             learning_rate=plan.learning_rate * math.sqrt(plan.ranks),
-            teacher=fit_teacher(plan.spec, manifest, folder, factorise, settings.seed),
+            teacher=fit_teacher(plan.spec, manifest, Location.of(folder), factorise, settings.seed),
         )
         train(plan, _collective(), items)
-    return load_weights(plan.spec, folder)
+    return load_weights(plan.spec, folder / "model.safetensors")
 
 
 @torch.inference_mode()
@@ -351,7 +352,7 @@ def _collective() -> Collective:
 
 
 def _written(manifest: Manifest) -> float:
-    return manifest.folder.stat().st_mtime
+    return manifest.folder.local.stat().st_mtime
 
 
 def _table(store: TableStore, name: str, columns: list[str]) -> pd.DataFrame:

@@ -28,11 +28,12 @@ from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import WEIGHTS
 from crossweave.artifacts.model import MODEL
 from crossweave.artifacts.scored import SCORED, save_item_ids
-from crossweave.artifacts.sealed import seal
+from crossweave.artifacts.sealed import building, publish
 from crossweave.config import load_settings
 from crossweave.feeding.items import forget_items, host_cache
 from crossweave.feeding.manifest import Manifest
 from crossweave.stages.score.workers import Task, score_partition
+from crossweave.storage.location import Location
 
 DIM, CONTENT, HISTORY, BATCH = 64, 32, 50, 1024
 
@@ -41,10 +42,10 @@ def prepare(folder: Path, items: int) -> Manifest:
     """Write what the stage writes for its tasks: a model, its item vectors, item tensors and ids."""
     rng, generator = np.random.default_rng(0), torch.manual_seed(0)
     spec = ModelSpec({"text": CONTENT}, items, DIM, "attention", "mean", {}, DIM, True, 0.0, 0.0)
-    for name in ("model", "scored", "tensors"):
-        (folder / name).mkdir()
-    save_file(AlignmentModel(spec).state_dict(), folder / "model" / WEIGHTS)
-    seal(MODEL, folder / "model", "benchmark", {"spec": spec.as_json(), "collaborative": {}})
+    place = Location.of(folder)
+    with building(place / "model") as draft:
+        save_file(AlignmentModel(spec).state_dict(), draft / WEIGHTS)
+        publish(MODEL, draft, place / "model", "benchmark", {"spec": spec.as_json(), "collaborative": {}})
     arrays = {
         "target": torch.randn(items, DIM, generator=generator).numpy(),
         "history": torch.randn(items, DIM, generator=generator).numpy(),
@@ -52,11 +53,12 @@ def prepare(folder: Path, items: int) -> Manifest:
         "candidate": np.ones(items, bool),
         "center": np.zeros(DIM, np.float32),
     }
-    for name, array in arrays.items():
-        np.save(folder / "scored" / f"{name}.npy", array)
-    save_item_ids(folder / "scored", pa.array([f"item-{index:08d}" for index in range(items)]))
-    seal(SCORED, folder / "scored", "benchmark", {})
-    manifest = Manifest(folder / "tensors", f"{items:032x}benchmark", {"text": CONTENT}, items, 0, (), ())
+    with building(place / "scored") as draft:
+        for name, array in arrays.items():
+            np.save(draft / f"{name}.npy", array)
+        save_item_ids(draft, pa.array([f"item-{index:08d}" for index in range(items)]))
+        publish(SCORED, draft, place / "scored", "benchmark", {})
+    manifest = Manifest(place / "tensors", f"{items:032x}benchmark", {"text": CONTENT}, items, 0, (), ())
     manifest.save()
 
     def build(building: Path) -> None:
@@ -93,7 +95,12 @@ def measure(folder: Path, users: int, items: int) -> None:
     """Score one size and print seconds and the process's peak memory in MB; the first batch is not timed."""
     score = load_settings(pairs=["score.reasons=3"]).score
     task = Task(
-        "bench", *(folder / name for name in ("model", "scored", "tensors")), datetime.date(2026, 1, 1), score, 0, False
+        "bench",
+        *(Location.of(folder) / name for name in ("model", "scored", "tensors")),
+        datetime.date(2026, 1, 1),
+        score,
+        0,
+        False,
     )
     sum(rows.num_rows for rows in score_partition(task, batches(BATCH, items)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossweave.config import load_settings
-from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
+from crossweave.feeding.manifest import Manifest, describe_file, load_manifest, part_files
 from crossweave.feeding.schema import SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.writer import write_dataset
 from crossweave.stages.train import training_plan
+from crossweave.storage.location import Location
 from crossweave.training.plan import TrainingPlan
 
 ITEMS, USERS, MEAN_LENGTH, LONGEST, HELD_OUT = 3883, 6700, 104, 500, 10
@@ -39,9 +40,8 @@ def plan_of(given: argparse.Namespace, work: Path, pairs: list[str]) -> Training
     if manifest is None:
         raise SystemExit(f"{given.tensors} is not a tensor set")
     settings = load_settings([], [*pairs, *given.pairs])
-    folder = work / "model"
-    folder.mkdir()
-    return training_plan(settings, manifest, folder, work / "progress.jsonl", "warm")
+    place = Location.of(work)
+    return training_plan(settings, manifest, place / "model", place / "progress.jsonl", "warm")
 
 
 def what(given: argparse.Namespace, plan: TrainingPlan) -> str:
@@ -98,12 +98,13 @@ def write_random(folder: Path) -> Manifest:
     pq.write_table(pa.table(columns), folder / "columns.parquet")
     spark = bench.spark(1)
     frame = spark.read.parquet(str(folder / "columns.parquet"))
-    write_dataset(spark, frame, items_schema(MODALITIES), folder / "items", "item_index", ITEMS, 1)
+    place = Location.of(folder)
+    write_dataset(spark, frame, items_schema(MODALITIES), place / "items", "item_index", ITEMS, 1)
     frame = spark.read.parquet(str(folder / "rows.parquet"))
     groups = -(-USERS // ROW_GROUP)
-    write_dataset(spark, frame, SEQUENCES, folder / "sequences", "position", ROW_GROUP, groups)
+    write_dataset(spark, frame, SEQUENCES, place / "sequences", "position", ROW_GROUP, groups)
     spark.stop()
-    files = describe_files(folder / "items"), describe_files(folder / "sequences")
-    manifest = Manifest(folder, os.urandom(16).hex(), MODALITIES, ITEMS, USERS, *files)
+    files = [tuple(map(describe_file, part_files(place / name))) for name in ("items", "sequences")]
+    manifest = Manifest(place, os.urandom(16).hex(), MODALITIES, ITEMS, USERS, *files)
     manifest.save()
     return manifest

@@ -58,7 +58,7 @@ def main() -> None:
         plan = tensor_set.plan_of(given, Path(name), pairs)
         plan = replace(plan, patience=given.epochs)
         found = tensor_set.run(train_feed.rank_main, (plan,), plan.ranks, Path(name))
-        lines = [json.loads(line) for line in plan.progress.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in plan.progress.text().splitlines()]
         title = tensor_set.what(given, plan)
     feed, compute, wall = found["feed_seconds"], found["compute_seconds"], found["wall"]
     epochs = [

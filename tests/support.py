@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-import pyarrow.dataset as ds
 
+from crossweave.feeding.manifest import TensorFile, describe_file, part_files
 from crossweave.runtime.job import StageList, run_job
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place
 from crossweave.tables.store import TableStore
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -76,8 +78,8 @@ class Chain:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""
-        snapshot = TableStore(self.workspace / "tables").required(name)
-        return ds.dataset(snapshot.paths).to_table().to_pylist() if snapshot.files else []
+        rows: list[dict[str, Any]] = TableStore(self.workspace / "tables").required(name).rows_where(None).to_pylist()
+        return rows
 
     def features(self) -> dict[str, dict[str, bytes]]:
         """Return the vectors of every feature table, by modality and content hash."""
@@ -88,6 +90,11 @@ class Chain:
             }
             for folder in folders
         }
+
+
+def described(folder: Place) -> tuple[TensorFile, ...]:
+    """Describe the files of a dataset of tensors."""
+    return tuple(describe_file(place) for place in part_files(Location.of(folder)))
 
 
 def stage(result: dict[str, Any], name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def hit(number: int, rank: int, at_step: int):
 
         def step_and_hit(self, batches):
             if self.collective.rank == rank and self.state.step == at_step:
-                (plan.folder / "pid").write_text(str(os.getpid()))
+                (plan.folder / "pid").local.write_text(str(os.getpid()))
                 os.kill(os.getpid(), number)
             return step(self, batches)
 
@@ -105,7 +105,7 @@ def killed_once(plan, collective):
     step = Trainer._step
 
     def step_or_die(self, batches):
-        mark = plan.folder / "killed"
+        mark = plan.folder.local / "killed"
         if self.collective.size == 2 and self.collective.rank == 1 and self.state.step == 5 and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)

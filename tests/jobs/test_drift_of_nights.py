@@ -12,9 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from crossweave.artifacts.scored import SCORED, save_item_ids
-from crossweave.artifacts.sealed import seal
+from crossweave.artifacts.sealed import building, publish
 from crossweave.evaluation.report_content import DriftRow
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
+from crossweave.storage.location import Location
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import spark_schema
 from crossweave.tables.served import Chain
@@ -58,12 +59,12 @@ class Workspace:
         ]
         wrote = {"catalog": self.write("catalog", catalog), "recommendations": self.write("recommendations", lists)}
         reads = {features: self.write(features, vectors)}
-        scored = self.folder / "scored" / name
-        scored.mkdir(parents=True)
-        np.save(scored / "target.npy", item_ND)
-        np.save(scored / "center.npy", item_ND.mean(axis=0))
-        save_item_ids(scored, pa.array(list(contents)))
-        seal(SCORED, scored, "score", {})
+        scored = Location.of(self.folder) / "scored" / name
+        with building(scored) as draft:
+            np.save(draft / "target.npy", item_ND)
+            np.save(draft / "center.npy", item_ND.mean(axis=0))
+            save_item_ids(draft, pa.array(list(contents)))
+            publish(SCORED, draft, scored, "score", {})
         details = {"protocol": "warm", "folder": name, "scored": name}
         return Chain(*(Receipt(s, s, name, reads, wrote, 1, details) for s in ("ingest", "tensors", "train", "score")))
 

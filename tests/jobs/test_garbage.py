@@ -118,9 +118,9 @@ def test_a_version_that_was_the_newest_until_yesterday_stays(nights: Shop):
 def test_a_version_that_a_receipt_names_stays_though_newer_ones_were_committed_by_a_killed_run(nights: Shop):
     head = nights.store.required("catalog")
     for base in (3, 4, 5):  # commits without a receipt
-        copy = nights.store.fresh_folder("catalog")
+        copy = nights.store.fresh_folder("catalog").local
         copy.mkdir(parents=True)
-        files = [Path(shutil.copy(path, copy)) for path in head.paths]
+        files = [Path(shutil.copy(path, copy)) for path in head.places]
         nights.store.commit("catalog", files, "replace", base=base)
     shutil.rmtree(nights.chain.workspace / "runs")
     nights.age(days=30)
@@ -129,7 +129,7 @@ def test_a_version_that_a_receipt_names_stays_though_newer_ones_were_committed_b
 
 
 def test_files_of_an_attempt_that_never_committed_go_once_they_are_old(nights: Shop):
-    folder = nights.store.fresh_folder("catalog")
+    folder = nights.store.fresh_folder("catalog").local
     folder.mkdir(parents=True)
     (folder / "part-0.parquet").write_bytes(b"half a file")
     assert nights.collect()["gc.files"] == 0

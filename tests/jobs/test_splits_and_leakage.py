@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import Chain, Night, stage
+from support import Chain, Night, described, stage
 
 from crossweave.errors import LeakageError
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import Manifest, describe_files, load_manifest
+from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.stages.embed import embed_items
 from crossweave.stages.evaluate import evaluate
 from crossweave.stages.ingest import ingest_catalog
@@ -161,7 +161,7 @@ def manifest_of(chain: Chain) -> Manifest:
 
 
 def written_pairs(manifest: Manifest) -> set[tuple[int, int]]:
-    rows = [row for path in manifest.paths("sequences") for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in manifest.places("sequences") for row in pq.read_table(path).to_pylist()]
     return {(row["user_index"], item) for row in rows for item in np.frombuffer(row["items"], "<i4").tolist()}
 
 
@@ -174,13 +174,13 @@ def rewrite(manifest: Manifest, path: Path, rows: list[Row], schema: pa.Schema) 
     """Put other rows in a file's place, and seal the set as if they had been written."""
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     path.with_name(f".{path.name}.crc").unlink()  # Hadoop's checksum is of the file that was there
-    files = {f"{name[:-1]}_files": describe_files(manifest.folder / name) for name in ("items", "sequences")}
+    files = {f"{name[:-1]}_files": described(manifest.folder / name) for name in ("items", "sequences")}
     dataclasses.replace(manifest, **files).save()
 
 
 def plant(manifest: Manifest, user: int, item: int, column: str = "items") -> None:
     """Append an item to the first sequence of a user, as a careless writer would."""
-    for path in manifest.paths("sequences"):
+    for path in manifest.places("sequences"):
         table = pq.read_table(path)
         rows = table.to_pylist()
         for row in rows:
@@ -210,7 +210,7 @@ def test_a_test_row_among_the_tensors_is_found_and_told_by_numbers(copy: Chain, 
 
 def test_popularity_that_counts_more_than_the_sequences_is_found(copy: Chain, spark):
     manifest = manifest_of(copy)
-    path = manifest.paths("items")[0]
+    path = manifest.places("items")[0]
     table = pq.read_table(path)
     rows = table.to_pylist()
     rows[3]["popularity"] += 1

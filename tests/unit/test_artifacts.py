@@ -11,22 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossweave.artifacts.sealed import Kind, Sealed, draft_folder, open_required, open_sealed, put_in_place, seal
+from crossweave.artifacts.sealed import Kind, Sealed, building, open_required, open_sealed, publish
 from crossweave.errors import ArtifactError, SettingsError, TryAgainError
 from crossweave.feeding.host_cache import HostCache
+from crossweave.storage.location import Location
 from crossweave.storage.records import read_record, write_record
 from crossweave.tables.receipts import Receipt, Receipts
 
-KIND = Kind("thing", "things", "thing.json", 3, "train", beside=("scratch",))
+KIND = Kind("thing", "things", "thing.json", 3, "train")
 ARRAY = np.arange(6, dtype=np.float32)
 
 
-def made(folder: Path) -> Sealed:
-    folder.mkdir(parents=True)
-    np.save(folder / "a.npy", ARRAY)
-    (folder / "scratch").mkdir()
-    (folder / "scratch" / "notes.txt").write_text("whatever", encoding="utf-8")
-    return seal(KIND, folder, "print", {"order": {"b": 1, "a": 2}})
+def made(folder: Path, array: np.ndarray = ARRAY, fingerprint: str = "print") -> Sealed:
+    with building(Location.of(folder)) as draft:
+        np.save(draft / "a.npy", array)
+        return publish(KIND, draft, Location.of(folder), fingerprint, {"order": {"b": 1, "a": 2}})
 
 
 def test_a_folder_is_an_artifact_once_its_record_is_there(tmp_path: Path):
@@ -39,7 +38,6 @@ def test_a_folder_is_an_artifact_once_its_record_is_there(tmp_path: Path):
     assert found.array("a").tolist() == ARRAY.tolist()
     assert list(found.facts["order"]) == ["b", "a"]  # order is kept
     assert list(found.files) == ["a.npy"]
-    (folder / "scratch" / "notes.txt").unlink()  # no part of it
     found.verify()
 
 
@@ -66,9 +64,7 @@ def test_whatever_happens_to_a_file_is_refused_with_its_name_and_the_command_tha
         flip(path, 20 if name.endswith("json") else -1)
     else:
         other = tmp_path / "other"
-        made(other)
-        np.save(other / "a.npy", ARRAY + 1)
-        seal(KIND, other, "another print", {})
+        made(other, ARRAY + 1, "another print")
         path.write_bytes((other / name).read_bytes())
     with pytest.raises(ArtifactError) as caught:
         open_required(KIND, folder, "print").verify()
@@ -102,12 +98,9 @@ def test_no_bit_of_a_record_can_change_unseen(tmp_path: Path):
 
 def test_a_draft_becomes_the_artifact_in_one_rename(tmp_path: Path):
     folder = tmp_path / "things" / "one"
-    draft = draft_folder(folder)
-    np.save(draft / "a.npy", ARRAY)
-    seal(KIND, draft, "print", {})
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "half.npy").write_bytes(b"a killed run's")
-    put_in_place(draft, folder)
+    made(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["a.npy", "thing.json"]
     assert list(folder.parent.iterdir()) == [folder]
 

@@ -12,8 +12,9 @@ from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import WEIGHTS, load_weights
 from crossweave.artifacts.sealed import Kind, Sealed, open_required
 from crossweave.errors import ArtifactError
+from crossweave.storage.records import Place
 
-MODEL = Kind("model", "models", "model.json", 2, "train", beside=("checkpoints", "tensorboard"))
+MODEL = Kind("model", "models", "model.json", 2, "train")
 
 
 class TrainedModel:
@@ -24,7 +25,7 @@ class TrainedModel:
         self.spec = ModelSpec.from_json(sealed.facts["spec"])
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: str | None = None) -> Self:
+    def open(cls, folder: Place, fingerprint: str | None = None) -> Self:
         """Open and verify the model of a folder; raises ArtifactError where it is gone, damaged or another one."""
         sealed = open_required(MODEL, folder, fingerprint)
         sealed.verify()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from crossweave.artifacts.sealed import Kind, Sealed, open_required
+from crossweave.storage.records import Place
 
 SCORED = Kind("scored vectors", "scored", "scored.json", 1, "score")
 ITEM_IDS = "item_ids.arrow"
@@ -32,7 +33,7 @@ class ScoredVectors:
         self.sealed, self.folder = sealed, sealed.folder
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: str | None = None) -> Self:
+    def open(cls, folder: Place, fingerprint: str | None = None) -> Self:
         """Open and verify those of a folder; raises ArtifactError where they are gone, damaged or other ones."""
         sealed = open_required(SCORED, folder, fingerprint)
         sealed.verify()

@@ -7,7 +7,9 @@ sha-256 of every file; whoever opens the artifact compares.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from crossweave.errors import ArtifactError
-from crossweave.storage.copies import FileMark, mark_file, verify_file
+from crossweave.storage.copies import FileMark, mark_file, verified
+from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
-from crossweave.storage.records import read_record, write_record
+from crossweave.storage.records import Place, read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,12 @@ class Kind:
     record: str
     schema: int
     stage: str  # that makes it
-    beside: tuple[str, ...] = ()  # folders in it that are no part of it
 
-    def place(self, workspace: Path, fingerprint: str) -> Path:
+    def place(self, workspace: Place, fingerprint: str) -> Location:
         """Return where the artifact of a fingerprint lies."""
-        return workspace / self.below / fingerprint[:16]
+        return Location.of(workspace) / self.below / fingerprint[:16]
 
-    def remedy(self, folder: Path) -> str:
+    def remedy(self, folder: Location) -> str:
         """Say how to make a damaged one anew."""
         return f"remove the folder {folder} and run ./submit.sh {self.stage}, which makes it anew"
 
@@ -45,18 +47,17 @@ class Sealed:
     """A complete artifact."""
 
     kind: Kind
-    folder: Path
+    folder: Location
     fingerprint: str
     facts: Mapping[str, Any]
     files: Mapping[str, FileMark]
 
     def path(self, name: str) -> Path:
-        """Return a file of the artifact; raises ArtifactError where it is not the one that was made."""
+        """Return a file of the artifact, on this machine; ArtifactError where it is not the one that was made."""
         if name not in self.files:
             raise ArtifactError(f"the {self.kind.word} {self.folder} has no file {name}", self.kind.remedy(self.folder))
-        path = self.folder / name
-        verify_file(path, self.files[name], f"file of the {self.kind.word}", self.kind.remedy(self.folder))
-        return path
+        what = f"file of the {self.kind.word}"
+        return verified(self.folder / name, self.files[name], what, self.kind.remedy(self.folder))
 
     def array(self, name: str) -> np.ndarray:
         """Map an array into memory, copy-on-write: torch wants writable ones, and a host's processes share the rest."""
@@ -69,26 +70,40 @@ class Sealed:
             self.path(name)
 
 
-def seal(kind: Kind, folder: Path, fingerprint: str, facts: Mapping[str, Any]) -> Sealed:
-    """Write the record of a folder whose files are all there; with it, and not before, the artifact exists."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    names = {path.relative_to(folder): path for path in paths}
-    files = {
-        name.as_posix(): mark_file(path)
-        for name, path in names.items()
-        if name.parts[0] not in (*kind.beside, kind.record) and not path.name.startswith(".")
-    }
+@contextmanager
+def building(folder: Location) -> Iterator[Path]:
+    """Give an empty folder of this machine to build an artifact in; what was not published goes with the body."""
+    draft = temporary(folder.local) if folder.is_local else Path(tempfile.mkdtemp(prefix="crossweave-"))
+    draft.mkdir(parents=True, exist_ok=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def publish(kind: Kind, draft: Path, folder: Location, fingerprint: str, facts: Mapping[str, Any]) -> Sealed:
+    """Put what was built in its place, the record last; with it, and not before, the artifact exists."""
+    paths = {path.relative_to(draft).as_posix(): path for path in sorted(draft.rglob("*")) if path.is_file()}
+    files = {name: mark_file(path) for name, path in paths.items()}
     value = {**facts, "fingerprint": fingerprint, "files": {name: asdict(mark) for name, mark in files.items()}}
-    write_record(folder / kind.record, kind.schema, value)
+    folder.remove()  # what lies there has no record: a killed run's
+    if folder.is_local:
+        write_record(draft / kind.record, kind.schema, value)
+        draft.rename(folder.local)
+    else:
+        for name, path in paths.items():
+            (folder / name).upload(path)
+        write_record(folder / kind.record, kind.schema, value)
     return Sealed(kind, folder, fingerprint, dict(facts), files)
 
 
-def open_sealed(kind: Kind, folder: Path, fingerprint: str | None = None) -> Sealed | None:
+def open_sealed(kind: Kind, folder: Place, fingerprint: str | None = None) -> Sealed | None:
     """Open an artifact; None where it was never finished.
 
     Raises ArtifactError for a damaged record, one of a version that this code does not know, or, where a fingerprint is
     given, that of another artifact. Files are compared as they are opened.
     """
+    folder = Location.of(folder)
     path = folder / kind.record
     if not path.is_file():
         return None
@@ -103,23 +118,9 @@ def open_sealed(kind: Kind, folder: Path, fingerprint: str | None = None) -> Sea
     return Sealed(kind, folder, found, value, files)
 
 
-def open_required(kind: Kind, folder: Path, fingerprint: str | None = None) -> Sealed:
+def open_required(kind: Kind, folder: Place, fingerprint: str | None = None) -> Sealed:
     """Open an artifact that a receipt names; raises ArtifactError where it is gone, and as `open_sealed` does."""
     sealed = open_sealed(kind, folder, fingerprint)
     if sealed is None:
         raise ArtifactError(f"the {kind.word} {folder} is gone", f"run ./submit.sh {kind.stage}, which makes it anew")
     return sealed
-
-
-def draft_folder(folder: Path) -> Path:
-    """Make an empty folder beside an artifact's place, to build it in."""
-    draft = temporary(folder)
-    draft.mkdir(parents=True)
-    return draft
-
-
-def put_in_place(draft: Path, folder: Path) -> None:
-    """Give a sealed draft its name, in one rename; what lies there without a record is a killed run's."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    draft.rename(folder)

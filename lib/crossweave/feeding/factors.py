@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from pyspark.ml.recommendation import ALS
 from pyspark.sql import SparkSession
 from scipy.sparse import csr_matrix
 
+from crossweave.storage.location import Location
 from crossweave.tables.paths import spark_path
 
 CHECKPOINT_EVERY = 5  # iterations
@@ -18,7 +16,7 @@ CHECKPOINT_EVERY = 5  # iterations
 
 def spark_als(
     spark: SparkSession,
-    scratch: Path,
+    scratch: Location,
     seen_UN: csr_matrix,
     rank: int,
     alpha: float,
@@ -53,7 +51,7 @@ def spark_als(
     try:
         factors = estimator.fit(rows.selectExpr("user", "item", "cast(1 as float) as taken")).itemFactors.toPandas()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.remove()
     item_NF = np.zeros((seen_UN.shape[1], rank), np.float32)
     if len(factors):
         item_NF[factors["id"].to_numpy()] = np.stack(list(factors["features"]))

@@ -36,7 +36,7 @@ def check_tensors(spark: SparkSession, manifest: Manifest, user_index: DataFrame
 
 def sequence_pairs(spark: SparkSession, manifest: Manifest) -> DataFrame:
     """Return user_index, item_index and whether it is trained on (else a validation item) of all that was written."""
-    rows = read_parquet(spark, manifest.paths("sequences"))
+    rows = read_parquet(spark, manifest.places("sequences"))
     return rows.select("user_index", "items", "held_out").mapInArrow(_unpack, PAIRS)
 
 
@@ -56,7 +56,7 @@ def _unpack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _check_popularity(spark: SparkSession, manifest: Manifest, pairs: DataFrame) -> None:
     counted = pairs.where("trained").groupBy("item_index").agg(F.count("*").alias("counted"))
-    items = read_parquet(spark, manifest.paths("items")).select("item_index", "popularity")
+    items = read_parquet(spark, manifest.places("items")).select("item_index", "popularity")
     items = items.join(counted, "item_index", "left")
     wrong = items.where(F.col("popularity") != F.coalesce("counted", F.lit(0)))
     row = wrong.agg(F.count("*").alias("items"), F.min("item_index").alias("example")).first()

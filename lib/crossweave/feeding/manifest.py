@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from crossweave.errors import ArtifactError
-from crossweave.storage.copies import FileMark, mark_file, verify_file
-from crossweave.storage.records import digest, read_record, write_record
+from crossweave.storage.copies import FileMark, mark_of, verified
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place, digest, read_record, write_record
 
 NAME = "manifest.json"
 SCHEMA = 2
@@ -29,7 +29,7 @@ class TensorFile:
 class Manifest:
     """A tensor set: its folder, dataset files, modality dims, user attributes and counts."""
 
-    folder: Path
+    folder: Location
     fingerprint: str
     modalities: dict[str, int]  # name -> dim, in the order of the presence masks and of the model
     items: int
@@ -39,6 +39,10 @@ class Manifest:
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of users, in the order of the codes
     tables: dict[str, str] = field(default_factory=dict)  # written with it: name -> identity
     rows_in: int = 0  # rows of the tables that it was made from
+
+    def __post_init__(self) -> None:
+        """Take a path of this machine too."""
+        object.__setattr__(self, "folder", Location.of(self.folder))
 
     @property
     def versions(self) -> dict[str, int]:
@@ -50,7 +54,7 @@ class Manifest:
         """Of what the item tensors hold, whatever they were made from."""
         return digest([self.items, [file.mark.sha256 for file in self.item_files], list(self.modalities.items())])
 
-    def paths(self, dataset: str) -> list[Path]:
+    def places(self, dataset: str) -> list[Location]:
         """Return the files of `items` or `sequences`, in order."""
         return [self.folder / dataset / file.name for file in self.files(dataset)]
 
@@ -63,11 +67,10 @@ class Manifest:
         return sum(sum(file.row_groups) for file in self.sequence_files[shard::shards])
 
     def verified(self, dataset: str, shard: int = 0, shards: int = 1) -> list[Path]:
-        """Return a shard's files; raises ArtifactError naming the first that is not as it was written."""
-        files, paths = self.files(dataset)[shard::shards], self.paths(dataset)[shard::shards]
-        for file, path in zip(files, paths, strict=True):
-            verify_file(path, file.mark, "tensor file", remedy(self.folder))
-        return paths
+        """Return a shard's files, on this machine; ArtifactError naming the first that is not as it was written."""
+        files, places = self.files(dataset)[shard::shards], self.places(dataset)[shard::shards]
+        how = remedy(self.folder)
+        return [verified(at, file.mark, "tensor file", how) for file, at in zip(files, places, strict=True)]
 
     def verify(self) -> None:
         """Compare every file; raises ArtifactError naming the first that differs."""
@@ -87,8 +90,9 @@ class Manifest:
         return self.item_files if dataset == "items" else self.sequence_files
 
 
-def load_manifest(folder: Path) -> Manifest | None:
+def load_manifest(folder: Place) -> Manifest | None:
     """Read a tensor set's manifest; None where the set was never finished, ArtifactError where it is damaged."""
+    folder = Location.of(folder)
     path = folder / NAME
     if not path.is_file():
         return None
@@ -100,31 +104,29 @@ def load_manifest(folder: Path) -> Manifest | None:
     return Manifest(folder=folder, **value)
 
 
-def required_manifest(folder: Path, fingerprint: str | None = None) -> Manifest:
+def required_manifest(folder: Place, fingerprint: str | None = None) -> Manifest:
     """Read the manifest of a set that a receipt names; raises ArtifactError where it is gone, damaged or another's."""
     manifest = load_manifest(folder)
     if manifest is None:
         raise ArtifactError(f"the tensor set {folder} is gone", "run ./submit.sh tensors, which makes it anew")
     if fingerprint is not None and manifest.fingerprint != fingerprint:
-        raise ArtifactError(f"{folder / NAME} is the manifest of another tensor set", remedy(folder))
+        raise ArtifactError(f"{manifest.folder / NAME} is the manifest of another tensor set", remedy(folder))
     return manifest
 
 
-def remedy(folder: Path) -> str:
+def remedy(folder: Place) -> str:
     """Say how to make a damaged set anew."""
     return f"remove the folder {folder} and run ./submit.sh tensors, which makes it anew"
 
 
-def describe_files(folder: Path) -> tuple[TensorFile, ...]:
-    """Describe the Parquet files of a dataset folder, in the order of their names."""
-    return tuple(_describe(path) for path in _part_files(folder))
+def part_files(folder: Location) -> list[Location]:
+    """Return the Parquet files of a dataset folder, by name."""
+    return [place for place in folder.children() if place.name.startswith("part-") and place.name.endswith(".parquet")]
 
 
-def _part_files(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("part-*.parquet"))
-
-
-def _describe(path: Path) -> TensorFile:
-    metadata = pq.ParquetFile(path).metadata
+def describe_file(place: Location) -> TensorFile:
+    """Describe a Parquet file of a dataset."""
+    with place.open() as stream:
+        metadata = pq.ParquetFile(stream).metadata
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return TensorFile(path.name, mark_file(path), groups)
+    return TensorFile(place.name, mark_of(place), groups)

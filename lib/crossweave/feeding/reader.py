@@ -16,7 +16,7 @@ from petastorm import make_batch_reader
 
 from crossweave.errors import ReconciliationError
 from crossweave.feeding.manifest import Manifest
-from crossweave.tables.paths import dataset_url
+from crossweave.storage.location import Location
 
 RowGroup = dict[str, Any]
 """Column name -> numpy array; bytes columns are object arrays of bytes."""
@@ -35,7 +35,7 @@ def read_row_groups(
     expected = sum(sum(file.row_groups) for file in shard_files)
     if expected == 0:
         return
-    urls = [dataset_url(path) for path in manifest.verified(dataset, shard, shards)]
+    urls = [Location("file", "", str(path)).url for path in manifest.verified(dataset, shard, shards)]
     rows = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API

@@ -5,20 +5,29 @@ parquet-mr 1.13 cuts row groups by bytes only, so each row group gets a file of 
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+from typing import Any
 
 from petastorm.etl.dataset_metadata import materialize_dataset
 from petastorm.unischema import Unischema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from crossweave.tables.paths import dataset_url, spark_path
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place
+from crossweave.tables.paths import spark_path
 
 ROW_GROUP_MB = 1024  # never reached: files are cut by their rows
 
 
 def write_dataset(
-    spark: SparkSession, frame: DataFrame, schema: Unischema, folder: Path, position: str, group_rows: int, groups: int
+    spark: SparkSession,
+    frame: DataFrame,
+    schema: Unischema,
+    folder: Place,
+    position: str,
+    group_rows: int,
+    groups: int,
 ) -> None:
     """Write `frame` into a folder that does not exist yet.
 
@@ -28,10 +37,17 @@ def write_dataset(
     columns = [field.name for field in schema.fields.values()]
     grouped = frame.withColumn("_group", F.floor(F.col(position) / group_rows).cast("int"))
     parted = grouped.repartition(min(groups, 512), "_group").sortWithinPartitions("_group", position)
-    with materialize_dataset(spark, dataset_url(folder), schema, ROW_GROUP_MB):
+    folder = Location.of(folder)
+    files = None if folder.is_local else functools.partial(_files, folder)
+    with materialize_dataset(spark, folder.url, schema, ROW_GROUP_MB, filesystem_factory=files):
         (
             parted.select(*columns)
             .write.option("maxRecordsPerFile", group_rows)
             .option("compression", "none")  # vectors do not compress, and readers are CPU-bound
             .parquet(spark_path(folder))
         )
+
+
+def _files(folder: Location) -> Any:
+    """Return a store as Petastorm asks it for what Spark wrote, on the driver and on the workers."""
+    return folder.store.for_pyarrow

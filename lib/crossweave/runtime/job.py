@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 from crossweave.config import Settings as Settings  # a job's door to the settings
@@ -67,7 +66,7 @@ def _run_job(
     result = run.result
     for what in run.warnings:
         say(f"  warning: {what}")
-    _conclude(result, run.folder, say)
+    _conclude(result, say)
     return result.exit_code
 
 
@@ -122,7 +121,7 @@ def describe(record: StageRecord) -> str:
     return f"  {record.name:<9} {record.seconds:7.1f} s  {counts}{note}{more}"
 
 
-def _conclude(result: RunResult, folder: Path, say: Say) -> None:
+def _conclude(result: RunResult, say: Say) -> None:
     if result.error is not None:
         for what in result.stages[-1].warnings if result.stages else ():  # of the stage that ended early
             say(f"  warning: {what}")
@@ -132,8 +131,9 @@ def _conclude(result: RunResult, folder: Path, say: Say) -> None:
     else:
         seconds = sum(stage.seconds for stage in result.stages)
         say(f"{'nothing to do' if result.status == 'noop' else 'done'} in {seconds:.1f} s")
-    if result.path.is_file():
-        say(f"record: {folder / 'run_result.json'}")
+    with suppress(CrossweaveError, OSError):  # a store that is gone has been told of
+        if result.place.is_file():
+            say(f"record: {result.place}")
 
 
 def refuse(error: BaseException, say: Say) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from pathlib import Path
 
 from crossweave.config import Settings
@@ -13,13 +14,13 @@ from crossweave.runtime.run import StageContext
 
 def plan_context(settings: Settings, date: datetime.date) -> StageContext:
     """Return a context without a run: nothing is locked, nothing is written."""
-    return StageContext(settings, "plan", "plan", date, Path(settings.workspace), [])
+    return StageContext(settings, "plan", "plan", date, Path(tempfile.gettempdir()), [])
 
 
 def last_seconds(context: StageContext, stage: str) -> float | None:
     """Return how long a stage took in the newest run in which it had something to do."""
-    for path in result_files(context.workspace):
-        result = json.loads(path.read_text(encoding="utf-8"))
+    for record in result_files(context.workspace):
+        result = json.loads(record.text())
         for entry in result["stages"]:
             if entry["name"] == stage and entry["rows_out"]:
                 return float(entry["seconds"])

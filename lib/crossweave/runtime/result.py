@@ -8,14 +8,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from crossweave.redaction import redacted_all
 from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.stopping import STOPPED, stopped_by
-from crossweave.storage.location import Location
+from crossweave.storage.location import Location, entries
+from crossweave.storage.records import Place
 
 SCHEMA = 1
 INTERRUPTED = {
@@ -28,8 +28,8 @@ INTERRUPTED = {
 class RunResult:
     """The growing record of one run."""
 
-    def __init__(self, folder: Path, run_id: str, job: str, date: datetime.date) -> None:
-        self.path = folder / "run_result.json"
+    def __init__(self, folder: Place, run_id: str, job: str, date: datetime.date) -> None:
+        self.place = Location.of(folder) / "run_result.json"
         self.run_id, self.job, self.date = run_id, job, date
         self.stages: list[StageRecord] = []
         self.status = "failed"
@@ -64,7 +64,7 @@ class RunResult:
             self.error = {
                 "type": type(error).__name__,
                 "message": first[:500],
-                "hint": f"this is a bug; {self.path.parent / 'log.jsonl'} holds the traceback",
+                "hint": f"this is a bug; {self.place.parent / 'log.jsonl'} holds the traceback",
             }
 
     def as_json(self) -> dict[str, Any]:
@@ -87,18 +87,21 @@ class RunResult:
 
     def write(self) -> None:
         """Write the file so that a reader sees the old or the new one."""
-        Location.of(self.path).put(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
+        self.place.put(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
 
 
-def result_files(workspace: Path) -> list[Path]:
+def result_files(workspace: Location) -> list[Location]:
     """Name the records of a workspace's runs, the newest first."""
-    return sorted(workspace.glob("runs/2*/run_result.json"), reverse=True)
+    runs = [run for run in reversed((workspace / "runs").children()) if run.name.startswith("2")]
+    records = [run / "run_result.json" for run in runs]
+    return [record for record, entry in zip(records, entries(records), strict=True) if entry is not None]
 
 
-def recent_results(workspace: Path, since: datetime.datetime) -> list[dict[str, Any]]:
+def recent_results(workspace: Location, since: datetime.datetime) -> list[dict[str, Any]]:
     """Return the records of the runs that ended, or wrote to their record, after a time."""
-    recent = [path for path in result_files(workspace) if path.stat().st_mtime >= since.timestamp()]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in recent]
+    records = result_files(workspace)
+    written = zip(records, entries(records), strict=True)
+    return [json.loads(record.text()) for record, entry in written if entry is not None and entry.modified >= since]
 
 
 def _number(value: float) -> float | int | None:

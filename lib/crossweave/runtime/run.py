@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import logging
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
 
 from pyspark.sql import SparkSession
 
 from crossweave.config import Settings, settings_yaml
-from crossweave.errors import CrossweaveError, TryAgainError
+from crossweave.errors import CrossweaveError
 from crossweave.runtime.log import close_log, open_log
 from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
@@ -23,8 +23,12 @@ from crossweave.runtime.session import open_session
 from crossweave.runtime.stopping import Stopped, leave_word, too_late
 from crossweave.runtime.threads import torch_threads
 from crossweave.runtime.tracking import Tracker, facts_of, publish
-from crossweave.storage.litter import remove_litter
+from crossweave.storage.lease import hold
+from crossweave.storage.litter import STAGING, remove_litter
+from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
+from crossweave.tables.receipts import Receipts
+from crossweave.tables.store import TableStore
 
 log = logging.getLogger(__name__)
 Stage = Callable[["StageContext", StageRecord], None]
@@ -40,9 +44,17 @@ class StageContext:
         self.job = job
         self.run_id = run_id
         self.date = date
-        self.folder = folder
+        self.folder = folder  # of this machine, for what libraries write; it is part of the run's folder in the end
         self.records = records  # of the stages that this run has done so far, for the report
-        self.workspace = Path(settings.workspace).resolve()
+        self.workspace = Location.of(settings.workspace)
+        self.place = self.workspace / "runs" / run_id  # the run's folder, for what stages write
+        self.staging = self.workspace / STAGING / run_id  # for a stage's intermediates, which the workers see too
+        self.receipts = Receipts(self.workspace)
+
+    @cached_property
+    def tables(self) -> TableStore:
+        """The tables of the workspace."""
+        return TableStore(self.workspace / "tables")
 
     @property
     def spark(self) -> SparkSession:
@@ -53,7 +65,9 @@ class StageContext:
         """Return the context of a part of this run with settings and a folder of its own."""
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        return StageContext(settings, self.job, self.run_id, self.date, folder, self.records)
+        part = StageContext(settings, self.job, self.run_id, self.date, folder, self.records)
+        part.place, part.staging = self.place / name, self.staging / name
+        return part
 
     def progress(self, label: str, total: int, unit: str) -> Progress:
         """Start showing the progress of one piece of work."""
@@ -64,19 +78,21 @@ class Run:
     """Runs stages one after another and leaves a truthful `run_result.json`, however it ends."""
 
     def __init__(self, job: str, settings: Settings, date: datetime.date, trackers: Sequence[Tracker] = ()) -> None:
-        workspace = Path(settings.workspace).resolve()
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
-        self.folder = workspace / "runs" / self.run_id
-        self.result = RunResult(self.folder, self.run_id, job, date)
+        self.place = Location.of(settings.workspace) / "runs" / self.run_id
+        self.result = RunResult(self.place, self.run_id, job, date)
         self.trackers, self.warnings = trackers, list[str]()
+        remote = None if self.place.is_local else tempfile.TemporaryDirectory(prefix="crossweave-run-")
+        self._scratch = remote  # removed with this object
+        self.folder = self.place.local if remote is None else Path(remote.name)
         self.context = StageContext(settings, job, self.run_id, date, self.folder, self.result.stages)
 
     def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
         """Run the stages; errors end up in the result, never in a traceback on the caller's screen."""
         try:
-            self.folder.mkdir(parents=True)
-            (self.folder / "config.yaml").write_text(settings_yaml(self.context.settings), encoding="utf-8")
+            self.folder.mkdir(parents=True, exist_ok=not self.place.is_local)
+            (self.place / "config.yaml").put(settings_yaml(self.context.settings))
             self.result.write()  # says "interrupted" until the end is known: the truth if this process is killed
             handler = open_log(self.folder / "log.jsonl")
         except Exception as error:
@@ -109,9 +125,18 @@ class Run:
         except Exception as error:  # no room for the record itself: the exit code must still tell
             self.result.fail(error)
         settings = self.context.settings
-        self.warnings = publish(self.trackers, facts_of(self.result, settings), settings.tracking.seconds)
+        self.warnings = publish(self.trackers, facts_of(self.result, settings, self.folder), settings.tracking.seconds)
         with suppress(OSError):
             close_log(handler)
+        with suppress(CrossweaveError, OSError):
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Copy what libraries wrote on this machine to the run's folder, where that lies elsewhere."""
+        if not self.place.is_local:
+            for path in self.folder.rglob("*"):
+                if path.is_file():
+                    (self.place / path.relative_to(self.folder).as_posix()).upload(path)
 
     def _last_words(self) -> int:
         """Write down that the run was stopped; returns its exit code."""
@@ -130,35 +155,23 @@ class Run:
         finally:
             record.seconds = record.elapsed
         self.result.write()
+        self._hand_over()
         log.info("stage %s ends after %.1f s: %s", name, record.seconds, record.as_json())
         return record
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        path = self.context.workspace / ".lock"
-        with path.open("a+") as stream:
-            _acquire(stream, path)
-            stream.truncate(0)
-            stream.write(self.run_id)
-            stream.flush()
+        with hold(self.context.workspace, self.run_id):
             gone = remove_litter(self.context.workspace)
             if gone:
                 log.info("removed %d files and folders that killed runs had left unfinished", gone)
-            yield  # the kernel releases the lock when the process ends, however it ends
+            yield
 
     def _point_latest(self) -> None:
-        latest = self.folder.parent / "latest"
-        link = temporary(latest)
+        latest = self.place.parent / "latest"
+        if not latest.is_local:
+            latest.put(self.run_id)
+            return
+        link = temporary(latest.local)
         link.symlink_to(self.run_id)
-        link.replace(latest)
-
-
-def _acquire(stream: IO[str], path: Path) -> None:
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        stream.seek(0)
-        holder: Any = stream.read().strip() or "another run"
-        raise TryAgainError(
-            f"the workspace {path.parent} is held by run {holder}", "try again when that run has ended"
-        ) from error
+        link.replace(latest.local)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from pathlib import Path
 
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import recent_results
 from crossweave.runtime.run import StageContext
+from crossweave.storage.location import Location
 from crossweave.tables.garbage import (
     FEATURES,
     Garbage,
@@ -17,11 +17,8 @@ from crossweave.tables.garbage import (
     remove_empty_folders,
     table_garbage,
     table_names,
-    written,
 )
-from crossweave.tables.receipts import Receipts
 from crossweave.tables.served import load_served
-from crossweave.tables.store import TableStore
 
 STAGE = "gc"
 
@@ -35,7 +32,7 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings.gc
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=settings.keep_days)
-    store = TableStore(context.workspace / "tables")
+    store, workspace = context.tables, context.workspace
     used, served = _in_use(context, before)
     names = table_names(store)
     unused = [n for n in names if n.startswith(FEATURES) and n not in used and last_change(store, n) < before]
@@ -46,11 +43,11 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
         for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
     ]
     tables = [folder_garbage(store.folder(name)) for name in unused]
-    models = _old_folders(context.workspace / "models", served, before)
-    scored = _old_folders(context.workspace / "scored", served, before)
+    models = [old for room in ("models", "training") for old in _old_folders(workspace / room, served, before)]
+    scored = _old_folders(workspace / "scored", served, before)
     if not settings.dry_run:
         for garbage in (*files, *tables, *models, *scored):
-            garbage.remove()
+            garbage.place.remove()
         for name in names:
             remove_empty_folders(store.folder(name) / "data")
     size = sum(garbage.size for garbage in (*files, *tables, *models, *scored))
@@ -66,7 +63,7 @@ def collect_garbage(context: StageContext, record: StageRecord) -> None:
 
 def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, set[int]], set[str]]:
     """Return the table versions that later stages, recent runs or what is served read, and the folders in use."""
-    receipts = Receipts(context.workspace).all()
+    receipts = context.receipts.all()
     used: dict[str, set[int]] = defaultdict(set)
     named = [receipt.writes for receipt in receipts]
     for result in recent_results(context.workspace, since):
@@ -84,10 +81,7 @@ def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, 
     return used, folders | {str(scored.details.get("scored")) for _, scored in chains if scored is not None}
 
 
-def _old_folders(folder: Path, served: set[str], before: datetime.datetime) -> list[Garbage]:
+def _old_folders(room: Location, used: set[str], before: datetime.datetime) -> list[Garbage]:
     """Return the folders that are not in use and in which nothing was written since `before`."""
-    old = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in served and max(written(file) for file in (path, *path.rglob("*"))) < before:
-            old.append(folder_garbage(path))
-    return old
+    unused = [folder for folder in room.children() if folder.name not in used]
+    return [folder_garbage(folder) for folder in unused if all(entry.modified < before for _, entry in folder.walk())]

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from crossweave.config import Settings
 from crossweave.demo import generate_shop
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.storage.location import Location
 from crossweave.storage.records import digest, read_json, write_json
 
 STAGE = "demo"
 
 
-def demo_folder(settings: Settings) -> Path:
+def demo_folder(settings: Settings) -> Location:
     """Return where a workspace's shop lies."""
-    return Path(settings.workspace).resolve() / "demo"
+    return Location.of(settings.workspace) / "demo"
 
 
 def reads_demo(settings: Settings) -> bool:
     """Say whether the tables that a run cannot do without, items and interactions, are those of the generated shop."""
     given, folder = settings.inputs, demo_folder(settings)
     tables = {"items.parquet": given.items.path, "interactions.parquet": given.interactions.path}
-    return all(Path(path).resolve() == folder / file for file, path in tables.items())
+    return all(Location.of(path) == folder / file for file, path in tables.items())
 
 
 def make_demo(context: StageContext, record: StageRecord) -> None:
@@ -36,14 +38,17 @@ def make_demo(context: StageContext, record: StageRecord) -> None:
         record.nothing_to_do(made["rows"], {}, f"the shop is there: {folder}")
         return
     progress = context.progress("demo", settings.demo.items, "items")
-    summary = generate_shop(
-        folder,
-        items=settings.demo.items,
-        users=settings.demo.users,
-        interactions=settings.demo.interactions,
-        seed=settings.seed,
-        progress=lambda done, total: progress.update(done),
-    )
+    with tempfile.TemporaryDirectory(prefix="crossweave-") as draft:
+        summary = generate_shop(
+            Path(draft),
+            items=settings.demo.items,
+            users=settings.demo.users,
+            interactions=settings.demo.interactions,
+            seed=settings.seed,
+            progress=lambda done, total: progress.update(done),
+        )
+        for file in sorted(path for path in Path(draft).rglob("*") if path.is_file()):
+            (folder / file.relative_to(draft).as_posix()).upload(file)
     progress.close(summary.items_rows)
     rows = summary.items_rows + summary.users_rows + summary.interactions_rows
     write_json(stamp, {"fingerprint": digest(wanted), "rows": rows})

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import torch
 import torch.nn.functional as F
 
@@ -24,6 +22,7 @@ from crossweave.evaluation.sentences import sentence
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import required_manifest
 from crossweave.scoring.topk import PAD, top_k
+from crossweave.storage.location import Location
 from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.served import served_chain
 from crossweave.tables.store import TableStore
@@ -45,7 +44,7 @@ class Query:
 
     def __init__(self, settings: Settings) -> None:
         """Raise SettingsError where nothing was scored yet, or nothing is served."""
-        self.settings, self.workspace = settings, Path(settings.workspace).resolve()
+        self.settings, self.workspace = settings, Location.of(settings.workspace)
         self.chain = served_chain(self.workspace, gated=settings.evaluate.gate is not None)
         self.scored = self.chain.score
         self.store = TableStore(self.workspace / "tables")
@@ -144,5 +143,4 @@ class Query:
         return {item: titles.get(item, "") for item in items}
 
     def _table(self, name: str, version: int, where: Any, columns: Sequence[str] | None = None) -> pa.Table:
-        files = self.store.required(name, version).paths
-        return ds.dataset(files).to_table(columns=columns, filter=where)
+        return self.store.required(name, version).rows_where(where, columns)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -14,20 +12,20 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 from crossweave.errors import InputContractError, ReconciliationError, TableError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import NAME, Manifest, describe_files, required_manifest
+from crossweave.feeding.manifest import NAME, Manifest, TensorFile, describe_file, part_files, required_manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
+from crossweave.storage.location import Location, entries
 from crossweave.storage.records import digest
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.served import load_served
 from crossweave.tables.splits import trainable
-from crossweave.tables.store import TableStore
 from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
 from crossweave.tables.vectors import BYTES
 
@@ -41,7 +39,7 @@ def build_tensors(context: StageContext, record: StageRecord) -> None:
 
     Writes the tables item_index and user_index, and a folder `tensors/FINGERPRINT` whose manifest appears last.
     """
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     reads, fingerprint = _inputs(context)
     record.reads = reads
     folder = _folder(context, fingerprint)
@@ -75,7 +73,7 @@ def is_current(context: StageContext) -> bool:
     return _made(context, _folder(context, fingerprint), fingerprint) is not None
 
 
-def _made(context: StageContext, folder: Path, fingerprint: str) -> Manifest | None:
+def _made(context: StageContext, folder: Location, fingerprint: str) -> Manifest | None:
     """Return the set of this fingerprint where it is there with the tables that it was written with.
 
     A set is never written to again: one that an earlier night made is found, whatever came in between.
@@ -83,7 +81,7 @@ def _made(context: StageContext, folder: Path, fingerprint: str) -> Manifest | N
     if not (folder / NAME).is_file():
         return None
     manifest = required_manifest(folder, fingerprint)
-    store = TableStore(context.workspace / "tables")
+    store = context.tables
     try:
         for name, version in manifest.versions.items():
             store.required(name, version)
@@ -99,14 +97,14 @@ def _receipt(context: StageContext, fingerprint: str, reads: dict[str, int], mad
 
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
-    settings, receipts = context.settings, Receipts(context.workspace)
+    settings, receipts = context.settings, context.receipts
     ingest, embed = receipts.required("ingest"), receipts.required("embed")
     reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
     tables = [feature["table"] for feature in embed.details.values()]
     reads |= {table: embed.writes[table] for table in tables}
     facts = {
         "code": CODE_VERSION,
-        "reads": TableStore(context.workspace / "tables").identities(reads),
+        "reads": context.tables.identities(reads),
         "modalities": embed.details,
         "attributes": sorted(settings.inputs.users.attributes) if settings.inputs.users.path else [],
         "settings": settings.tensors.model_dump(),
@@ -117,7 +115,7 @@ def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     return reads, digest(facts)
 
 
-def _folder(context: StageContext, fingerprint: str) -> Path:
+def _folder(context: StageContext, fingerprint: str) -> Location:
     return context.workspace / "tensors" / fingerprint[:16]
 
 
@@ -129,7 +127,7 @@ class _Tensors:
         context: StageContext,
         reads: dict[str, int],
         features: dict[str, dict[str, object]],
-        folder: Path,
+        folder: Location,
         fingerprint: str,
     ) -> None:
         self.context, self.settings, self.reads = context, context.settings, reads
@@ -137,8 +135,7 @@ class _Tensors:
         self.features = features
         self.modalities = {name: int(str(feature["dim"])) for name, feature in features.items()}
         self.spark = context.spark
-        self.store = TableStore(context.workspace / "tables")
-        self.staging = context.workspace / "staging" / context.run_id
+        self.store, self.staging = context.tables, context.staging
         users = self.settings.inputs.users
         self.attributes = sorted(users.attributes) if users.path else []
         self.attribute_metrics: dict[str, float] = {}
@@ -148,23 +145,22 @@ class _Tensors:
 
     def run(self) -> Manifest:
         """Write both datasets and their manifest."""
-        building = self.folder.with_name(f".{self.folder.name}.{self.context.run_id}")
+        self.folder.remove()  # what lies there has no manifest, or one whose tables are gone
         try:
-            building.mkdir(parents=True)
             index = self._index()
             events = self._events(index)
-            items = self._write_items(index, events, building / "items")
+            items = self._write_items(index, events, self.folder / "items")
             users = self._users(events)
             vocabulary = self._vocabulary(users)
-            self._write_sequences(users, events, vocabulary, building / "sequences")
+            self._write_sequences(users, events, vocabulary, self.folder / "sequences")
             manifest = Manifest(
-                folder=building,
+                folder=self.folder,
                 fingerprint=self.fingerprint,
                 modalities=self.modalities,
                 items=items,
                 users=self.user_rows,
-                item_files=describe_files(building / "items"),
-                sequence_files=describe_files(building / "sequences"),
+                item_files=self._described("items"),
+                sequence_files=self._described("sequences"),
                 attributes=vocabulary,
                 tables=self.store.identities(self.writes),
                 rows_in=sum(ledger.rows_in for ledger in self.ledgers.values()),
@@ -174,13 +170,14 @@ class _Tensors:
                     raise ReconciliationError(f"{manifest.rows(dataset)} {dataset} were written, {rows} were counted")
             self._check_leakage(manifest, index)
             manifest.save()
-            if self.folder.exists():  # its tables are gone, so that nothing can name it
-                shutil.rmtree(self.folder)
-            building.rename(self.folder)
         finally:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            shutil.rmtree(building, ignore_errors=True)
-        return required_manifest(self.folder)
+            self.staging.remove()
+        return manifest
+
+    def _described(self, dataset: str) -> tuple[TensorFile, ...]:
+        """Describe the files of a dataset on the workers: each is read once, for its hash."""
+        places = part_files(self.folder / dataset)
+        return tuple(self.spark.sparkContext.parallelize(places, len(places)).map(describe_file).collect())
 
     def _check_leakage(self, manifest: Manifest, index: DataFrame) -> None:
         interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
@@ -231,7 +228,7 @@ class _Tensors:
         self._seen_rows = seen.count()
         return read_parquet(self.spark, [path])
 
-    def _write_items(self, index: DataFrame, events: DataFrame, folder: Path) -> int:
+    def _write_items(self, index: DataFrame, events: DataFrame, folder: Location) -> int:
         popularity = events.where("split = 'train'").groupBy("item_index").agg(F.count("*").alias("popularity"))
         frame = index.join(popularity, "item_index", "left")
         for name, dim in self.modalities.items():
@@ -294,7 +291,7 @@ class _Tensors:
         return vocabulary
 
     def _write_sequences(
-        self, users: DataFrame, events: DataFrame, vocabulary: dict[str, tuple[str, ...]], folder: Path
+        self, users: DataFrame, events: DataFrame, vocabulary: dict[str, tuple[str, ...]], folder: Location
     ) -> None:
         limit = self.settings.tensors.history
         known = self.store.read(self.spark, "users", self.reads["users"])
@@ -361,12 +358,15 @@ def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(columns, names=names)
 
 
-def _forget_old_sets(workspace: Path, current: Path) -> None:
+def _forget_old_sets(workspace: Location, current: Location) -> None:
     """Keep the current tensor set, the one before it and the served one; others can be built again from the tables."""
     served = load_served(workspace)
-    finished = [path for path in current.parent.iterdir() if (path / NAME).is_file()]
-    finished.sort(key=lambda path: (path == current, path.stat().st_mtime), reverse=True)
-    for path in finished[KEPT_SETS:]:
-        if served is not None and path.name == served.chain.tensor_set:
-            continue
-        shutil.rmtree(path, ignore_errors=True)
+    sets = current.parent.children()
+    made = entries([folder / NAME for folder in sets])
+    finished = [(folder, entry.modified) for folder, entry in zip(sets, made, strict=True) if entry is not None]
+    finished.sort(key=lambda found: (found[0] == current, found[1]), reverse=True)
+    kept = {folder.name for folder, _ in finished[:KEPT_SETS]}
+    kept |= {served.chain.tensor_set} if served is not None else set()
+    for folder in sets:  # those without a manifest are what killed runs left
+        if folder.name not in kept:
+            folder.remove()

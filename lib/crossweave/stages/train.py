@@ -27,7 +27,7 @@ from crossweave.alignment.part_settings import check_parts
 from crossweave.alignment.spec import ModelSpec
 from crossweave.alignment.store import WEIGHTS, load_weights
 from crossweave.artifacts.model import MODEL, TrainedModel
-from crossweave.artifacts.sealed import draft_folder, open_sealed, put_in_place, seal
+from crossweave.artifacts.sealed import building, open_sealed, publish
 from crossweave.config import Settings
 from crossweave.config.load import nested
 from crossweave.config.space import check_space, is_whole, settled, trial_settings
@@ -41,11 +41,13 @@ from crossweave.feeding.neighbours import spark_neighbours
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.neighbours import nearest_items
+from crossweave.storage.arrays import write_array
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.user_attributes import FIRST_VALUE
 from crossweave.training.blending import BlendOutcome, BlendPlan, fit_blend
+from crossweave.training.checkpoint import CHECKPOINTS
 from crossweave.training.collective import Limits, run_ranks
 from crossweave.training.loop import train
 from crossweave.training.plan import ListMetric, TrainingPlan
@@ -57,6 +59,7 @@ OF_THE_RUN = {"start_timeout_seconds", "stall_warn_seconds", "stall_seconds", "e
 OF_THE_MACHINE = {"device", "keep_checkpoints", "checkpoint_minutes"}
 """Settings of the training that do not decide the model; its ranks are not told the former."""
 
+LOOK_SECONDS = 0.5  # between two looks at how far the ranks are
 BEST = "best.yaml"
 """The settings that a search chose, beside the model."""
 
@@ -90,7 +93,7 @@ def train_alignment(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     check_model(settings)
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     tensors = receipts.required("tensors")
     manifest, fingerprint = _inputs(context)
     folder, rows = MODEL.place(context.workspace, fingerprint), manifest.rows("sequences")
@@ -123,7 +126,7 @@ def is_current(context: StageContext) -> bool:
 
 def _inputs(context: StageContext) -> tuple[Manifest, str]:
     """Return the tensors and the fingerprint of all that decides the model."""
-    tensors = Receipts(context.workspace).required("tensors")
+    tensors = context.receipts.required("tensors")
     manifest = required_manifest(context.workspace / "tensors" / tensors.details["folder"], tensors.fingerprint)
     facts = _facts(context.settings, manifest)
     if context.settings.search.trials:
@@ -156,27 +159,26 @@ class _Fitted:
 def _fit(
     context: StageContext,
     manifest: Manifest,
-    folder: Path,
+    folder: Location,
     fingerprint: str,
     protocol: str,
     label: str = STAGE,
     floors: dict[int, float] | None = None,
+    chosen: str = "",
 ) -> _Fitted:
-    """Train one model and blend it; seals its folder."""
+    """Train one model, blend it and publish both in its folder."""
     settings = context.settings
-    folder.mkdir(parents=True, exist_ok=True)
     workers: Workers = {
-        "factorise": functools.partial(spark_als, context.spark, context.folder / "als"),
-        "neighbours": functools.partial(spark_neighbours, context.spark, context.folder / "graph", nearest_items),
+        "factorise": functools.partial(spark_als, context.spark, context.staging / "als"),
+        "neighbours": functools.partial(spark_neighbours, context.spark, context.staging / "graph", nearest_items),
     }
-    plan = training_plan(settings, manifest, folder, context.folder / "training.jsonl", protocol)
-    plan = replace(
-        plan, floors=floors or {}, teacher=fit_teacher(plan.spec, manifest, folder, workers["factorise"], settings.seed)
-    )
+    plan = training_plan(settings, manifest, _training_of(context, folder), context.place / "training.jsonl", protocol)
+    teacher = fit_teacher(plan.spec, manifest, plan.folder, workers["factorise"], settings.seed)
+    plan = replace(plan, floors=floors or {}, teacher=teacher)
     master = str(context.spark.sparkContext.master)
     limits, local = _limits(settings, master), master.startswith("local")
     with _show_progress(context, plan, label):
-        outcome = run_ranks(train, plan, plan.ranks, limits, context.folder / "ranks", loopback=local)
+        outcome = run_ranks(train, plan, plan.ranks, limits, context.folder / "ranks", local, context.place / "ranks")
     figures = {
         f"validation_{settings.train.metric}": outcome.best_metric,
         "best_epoch": outcome.best_epoch,
@@ -188,18 +190,24 @@ def _fit(
     curve = outcome.curves.get("validation", [])
     if outcome.pruned:
         return _Fitted(None, curve, figures, "")
-    blend = _blend(context, manifest, plan.spec, folder, workers)
-    facts = {
-        "spec": plan.spec.as_json(),
-        "tensors": manifest.folder.name,
-        "metric": settings.train.metric,
-        "best_metric": outcome.best_metric,
-        "best_epoch": outcome.best_epoch,
-        "curves": outcome.curves,
-        FOLDER: save_members(folder, blend.members),
-        "content_map": blend.found.settings.as_json() if blend.found is not None else None,
-    }
-    seal(MODEL, folder, fingerprint, facts)
+    with building(folder) as draft:
+        (plan.folder / WEIGHTS).download(draft / WEIGHTS)
+        blend = _blend(context, manifest, plan.spec, draft / WEIGHTS, workers)
+        facts = {
+            "spec": plan.spec.as_json(),
+            "tensors": manifest.folder.name,
+            "metric": settings.train.metric,
+            "best_metric": outcome.best_metric,
+            "best_epoch": outcome.best_epoch,
+            "curves": outcome.curves,
+            FOLDER: save_members(draft, blend.members),
+            "content_map": blend.found.settings.as_json() if blend.found is not None else None,
+        }
+        if chosen:
+            (draft / BEST).write_text(chosen, encoding="utf-8")
+        publish(MODEL, draft, folder, fingerprint, facts)
+    for done in (CHECKPOINTS, WEIGHTS):  # TensorBoard's scalars stay
+        (plan.folder / done).remove()
     note = (
         f"validation {settings.train.metric} {outcome.best_metric:.4f} at epoch {outcome.best_epoch}"
         f" of {outcome.epochs}"
@@ -215,14 +223,19 @@ def _fit(
     return _Fitted(metric, curve, figures, note)
 
 
-def _search(context: StageContext, manifest: Manifest, folder: Path, fingerprint: str, protocol: str) -> _Fitted:
+def _training_of(context: StageContext, model: Location) -> Location:
+    """Return where a model in training keeps what it must not lose."""
+    return context.workspace / "training" / model.below(context.workspace / "models")
+
+
+def _search(context: StageContext, manifest: Manifest, folder: Location, fingerprint: str, protocol: str) -> _Fitted:
     """Train with several settings and keep the best model, its settings in best.yaml beside it."""
     settings = context.settings
     if not any(len(wanted) for wanted in read_interactions(manifest).held_out):
         raise SettingsError("a search needs validation rows to choose by", "see split.valid_fraction")
     plan = _search_plan(settings, context.workspace / "models", _facts(settings, manifest))
 
-    def place(number: int, parameters: dict[str, Any]) -> tuple[Path, str]:
+    def place(number: int, parameters: dict[str, Any]) -> tuple[Location, str]:
         own = digest(_facts(trial_settings(settings, parameters), manifest))
         return plan.folder / f"trial-{number:04d}-{own[:8]}", own
 
@@ -234,26 +247,26 @@ def _search(context: StageContext, manifest: Manifest, folder: Path, fingerprint
     def tidy(trials: Sequence[Trial]) -> None:
         best = best_of(trials)
         kept = {place(best.number, best.parameters)[0]} if best else set()
-        for old in set(plan.folder.glob("trial-*")) - kept:
-            shutil.rmtree(old)
+        for old in {folder for folder in plan.folder.children() if folder.name.startswith("trial-")} - kept:
+            old.remove()
 
     best = search(plan, try_out, tidy)
     chosen, (source, own) = settled(settings, best.parameters), place(best.number, best.parameters)
     trial = open_sealed(MODEL, source, own) if trial_settings(settings, best.parameters) == chosen else None
     chosen_yaml = yaml.safe_dump(nested(best.parameters), sort_keys=False)
     if trial is not None:
-        draft = draft_folder(folder)
-        shutil.copytree(source, draft, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
-        Location.of(draft / BEST).put(chosen_yaml)
-        seal(MODEL, draft, fingerprint, trial.facts)
-        put_in_place(draft, folder)
+        with building(folder) as draft:
+            for name in trial.files:
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(trial.path(name), draft / name)
+            (draft / BEST).write_text(chosen_yaml, encoding="utf-8")
+            publish(MODEL, draft, folder, fingerprint, trial.facts)
         figures, note = dict(best.figures), f"validation {settings.train.metric} {best.metric:.4f}"
     else:  # its budget was smaller than a training's
-        Location.of(folder / BEST).put(chosen_yaml)
-        fitted = _fit(context.part("best", chosen), manifest, folder, fingerprint, protocol)
+        fitted = _fit(context.part("best", chosen), manifest, folder, fingerprint, protocol, chosen=chosen_yaml)
         figures, note = fitted.figures, fitted.note
     trials = read_trials(plan.folder)
-    shutil.copyfile(plan.folder / TRIALS, context.folder / TRIALS)
+    (context.place / TRIALS).put((plan.folder / TRIALS).read())
     for state in ("complete", "pruned", "failed"):
         figures[f"trials_{state}"] = sum(trial.state == state for trial in trials)
     told = ", ".join(f"{path}={value}" for path, value in best.parameters.items())
@@ -261,7 +274,7 @@ def _search(context: StageContext, manifest: Manifest, folder: Path, fingerprint
     return _Fitted(best.metric, best.curve, figures, note)
 
 
-def _search_plan(settings: Settings, models: Path, facts: dict[str, Any]) -> SearchPlan:
+def _search_plan(settings: Settings, models: Location, facts: dict[str, Any]) -> SearchPlan:
     """Return the search; its folder does not depend on the number of trials, so that more of them go on with it."""
     chosen = settings.search
     axes = {
@@ -302,7 +315,9 @@ def model_spec(settings: Settings, manifest: Manifest) -> ModelSpec:
     )
 
 
-def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress: Path, protocol: str) -> TrainingPlan:
+def training_plan(
+    settings: Settings, manifest: Manifest, folder: Location, progress: Location, protocol: str
+) -> TrainingPlan:
     """Return what the ranks are told; `progress` is the file of their lines."""
     metric, k = _watched(settings)
     return TrainingPlan(
@@ -319,18 +334,18 @@ def training_plan(settings: Settings, manifest: Manifest, folder: Path, progress
     )
 
 
-def fit_teacher(spec: ModelSpec, manifest: Manifest, folder: Path, factorise: Factorise, seed: int) -> Path | None:
+def fit_teacher(
+    spec: ModelSpec, manifest: Manifest, folder: Location, factorise: Factorise, seed: int
+) -> Location | None:
     """Fit what the content losses learn from, once a model; None where the model has none."""
     shape = spec.dim, len(spec.modalities)
     taught = [name for name in spec.losses if issubclass(find(LOSSES, "loss", name), ContentLoss)]
     losses = [build(LOSSES, "loss", name, *shape, **spec.loss_settings.get(name, {})) for name in taught]
     wanted = losses[0].teacher if losses else None
-    path = folder / "teacher.npy"
-    if wanted is not None and not path.is_file():
-        item_NF = factorise(read_interactions(manifest).seen_UN, seed=seed, **wanted)
-        np.save(path.with_suffix(".new.npy"), item_NF)
-        path.with_suffix(".new.npy").replace(path)
-    return path if wanted is not None else None
+    place = folder / "teacher.npy"
+    if wanted is not None and not place.is_file():
+        write_array(place, factorise(read_interactions(manifest).seen_UN, seed=seed, **wanted))
+    return place if wanted is not None else None
 
 
 def _limits(settings: Settings, master: str) -> Limits:
@@ -366,7 +381,7 @@ def _content_map(settings: Settings) -> ContentMapSettings:
         raise SettingsError(f"model.content_map: {error}", "it takes the fields of ContentMapSettings") from error
 
 
-def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: Path, workers: Workers) -> BlendOutcome:
+def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, weights: Path, workers: Workers) -> BlendOutcome:
     """Fit the collaborative models in this process: closed forms, of one machine's size by their settings."""
     plan = blend_plan(context.settings, workers)
     progress = context.progress("blend", len(plan.collaborative) + 1, "models")
@@ -377,7 +392,7 @@ def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, folder: P
         progress.update(min(done, len(plan.collaborative)), what)
         done += 1
 
-    model = load_weights(spec, folder / WEIGHTS)
+    model = load_weights(spec, weights)
     outcome = fit_blend(plan, model, open_items(manifest), read_interactions(manifest), tick)
     progress.close(len(plan.collaborative) + 1)
     return outcome
@@ -405,8 +420,8 @@ def _show_progress(context: StageContext, plan: TrainingPlan, label: str) -> Ite
         nonlocal epochs
         seen, metric, ended = 0, "", False
         while not ended:
-            ended = done.wait(0.5)  # and once more after the end
-            lines = plan.progress.read_text(encoding="utf-8").splitlines() if plan.progress.is_file() else []
+            ended = done.wait(LOOK_SECONDS)  # and once more after the end
+            lines = plan.progress.text().splitlines() if plan.progress.is_file() else []
             for line in lines[seen:]:
                 entry = json.loads(line)
                 if "warning" in entry:

@@ -21,6 +21,7 @@ from crossweave.storage.host import host_folder
 from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
 
+CHUNK = 1 << 22  # bytes read at a time
 MOST = "CROSSWEAVE_COPIES_GB"
 """Environment variable: gigabytes that the copies of a host may take. Without it, half of what its disk holds."""
 
@@ -34,14 +35,18 @@ class FileMark:
 
 
 def mark_file(path: Path) -> FileMark:
+    """Return the mark of a file of this machine, as it is."""
+    return mark_of(Location("file", "", str(path)))
+
+
+def mark_of(place: Location) -> FileMark:
     """Return the mark of a file as it is."""
-    return FileMark(path.stat().st_size, file_sha256(path))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    found, size = hashlib.sha256(), 0
+    with place.open() as stream:
+        while part := stream.read(CHUNK):
+            found.update(part)
+            size += len(part)
+    return FileMark(size, found.hexdigest())
 
 
 def verified(place: Location, mark: FileMark, what: str, remedy: str) -> Path:
@@ -81,7 +86,7 @@ def _verify(path: Path, mark: FileMark, name: str, remedy: str) -> None:
         return
     if stat.st_size != mark.size:
         raise ArtifactError(f"{name} has {stat.st_size} bytes instead of {mark.size}", remedy)
-    if file_sha256(path) != mark.sha256:
+    if mark_file(path) != mark:
         raise ArtifactError(f"{name} is not the one that was written: its sha-256 differs", remedy)
     _VERIFIED.add(key)
 

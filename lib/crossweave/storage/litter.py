@@ -9,32 +9,34 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from crossweave.storage.location import Location
 from crossweave.storage.names import TEMPORARY
 
-ROOMS = ("receipts", "runs", "tables", "tensors", "models", "encoders")
+ROOMS = ("receipts", "runs", "tables", "tensors", "models", "scored", "training", "encoders")
 STAGING = "staging"
 """Folder of a stage's intermediates; only the run that holds the workspace has any."""
 OF_DELTA = re.compile(r"^_commit_.*\.json\.tmp|#\d+$")
 """A commit to a Delta log that was never put in place."""
 
 
-def remove_litter(workspace: Path) -> int:
+def remove_litter(workspace: Location) -> int:
     """Remove what unfinished runs left; returns how many files and folders went. Only who holds the lock may call it.
 
     Data files of commits that never came are the garbage collection's: only a table's log tells them from the others.
     """
-    found = [path for path in _litter(workspace) if _remove(path)]
-    _remove(workspace / STAGING)
-    return len(found)
+    (workspace / STAGING).remove()
+    if not workspace.is_local:  # other stores know no half-written files, or hide them
+        return 0
+    return len([path for path in _litter(workspace.local) if _remove(path)])
 
 
-def remove_drafts(target: Path, workspace: Path) -> None:
+def remove_drafts(target: Path, workspace: Location) -> None:
     """Remove what killed runs of this workspace left beside a folder that they were to replace."""
     if not target.parent.is_dir():
         return
     for path in target.parent.iterdir():
         found = TEMPORARY.match(path.name)
-        if found and found["name"] == target.name and (workspace / "runs" / found["token"]).is_dir():
+        if found and found["name"] == target.name and (workspace / "runs" / found["token"]).is_folder():
             _remove(path)
 
 

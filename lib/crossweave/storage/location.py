@@ -6,12 +6,12 @@ shows a half-written file: what is put is there whole or not at all, in every st
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +32,7 @@ SCHEMES = {
 }
 """What users write → the store."""
 FOR_THE_JVM = {"s3": "s3a", "abfs": "abfss"}
+AT_ONCE = 16  # requests to a store
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*):/(/?)(.*)$", re.IGNORECASE | re.DOTALL)
 
 
@@ -128,6 +129,11 @@ class Location:
         return f"file:{self.path}" if self.is_local else f"{scheme}://{self.host}{self.path}"
 
     @property
+    def url(self) -> str:
+        """As a URL, nothing of it encoded: Petastorm, which parses it, decodes nothing."""
+        return f"{self.scheme}://{self.host}{self.path}"
+
+    @property
     def store(self) -> Store:
         """The store that it lies in, with the credentials of the environment."""
         return open_store(self.scheme, self.host)
@@ -191,18 +197,26 @@ class Location:
         """Copy a file of this machine here, whole."""
         self.store.upload(source, self.path)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[BinaryIO]:
-        """Write a file as a stream; it is there, whole, when the body has ended without an error."""
-        with tempfile.TemporaryDirectory(prefix="crossweave-") as folder:
-            draft = Path(folder) / "draft"
-            with draft.open("wb") as stream:
-                yield stream
-            self.upload(draft)
+    def placing(self) -> AbstractContextManager[Path]:
+        """Give a path of this machine to write a file at; it is here, whole, when the body has ended well."""
+        return self.store.placing(self.path)
+
+    def make_folder(self) -> None:
+        """Make a folder with all above it, where the store has such things."""
+        if self.is_local:
+            self.local.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
         """Remove a file, or a folder with all that is in it; what is gone already is fine."""
         self.store.remove(self.path)
+
+
+def entries(places: Sequence[Location]) -> list[Entry | None]:
+    """Return what each of many files is like; None for those that are not there."""
+    if all(place.is_local for place in places):
+        return [place.entry() for place in places]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(Location.entry, places))
 
 
 def _default_name_node(text: str) -> str:

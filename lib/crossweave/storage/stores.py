@@ -8,8 +8,9 @@ import io
 import os
 import shutil
 import stat
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -33,6 +34,11 @@ class Entry:
 
 class Store(ABC):
     """The verbs; paths are absolute within the store."""
+
+    for_pyarrow: Any = None
+    """The store as pyarrow's file systems are asked; None where pyarrow needs none."""
+    options_of_delta: Mapping[str, str] | None = None
+    """What delta-rs must be told beside what it reads from the environment."""
 
     @abstractmethod
     def entry(self, path: str) -> Entry | None:
@@ -75,6 +81,14 @@ class Store(ABC):
     @abstractmethod
     def upload(self, source: Path, path: str) -> None:
         """Copy a file of this machine, whole."""
+
+    @contextlib.contextmanager
+    def placing(self, path: str) -> Iterator[Path]:
+        """Give a path of this machine to write a file at; it is in the store, whole, when the body has ended well."""
+        with tempfile.TemporaryDirectory(prefix="crossweave-") as folder:
+            draft = Path(folder) / path.rpartition("/")[2]
+            yield draft
+            self.upload(draft, path)
 
     @abstractmethod
     def remove(self, path: str) -> None:
@@ -148,6 +162,18 @@ class Disk(Store):
         shutil.copyfile(source, draft)
         draft.replace(path)
 
+    @contextlib.contextmanager
+    def placing(self, path: str) -> Iterator[Path]:
+        """Give a path beside the file's place, which then takes it, when the disk has it."""
+        draft = _draft_of(path)
+        try:
+            yield draft
+            with draft.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that is in it."""
         if Path(path).is_dir() and not Path(path).is_symlink():
@@ -182,8 +208,11 @@ class Bucket(Store):
 
         self.url = f"{scheme}://{host}"
         self.root = host.partition("@")[0]
+        if scheme == "s3" and os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:"):
+            self.options_of_delta = {"AWS_ALLOW_HTTP": "true"}
         with self._speaking():
             self._files: Any = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme, host))
+        self.for_pyarrow = self._files
 
     def entry(self, path: str) -> Entry | None:
         """Return what an object is like; None where there is none."""
@@ -315,6 +344,15 @@ class Hdfs(Store):
 
         self.url = f"hdfs://{host}"
         self._client: Any = Client(self.url)
+        self._host = host
+
+    @property
+    def for_pyarrow(self) -> Any:
+        """The store as pyarrow's file systems are asked."""
+        from hdfs_native.fsspec import HdfsFileSystem
+
+        host, _, port = self._host.partition(":")
+        return HdfsFileSystem(host, int(port) if port else None)
 
     def entry(self, path: str) -> Entry | None:
         """Return what a file is like; None where there is none."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from crossweave.storage.records import read_json, write_json
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class EncoderState:
 class EncoderStates:
     """The folder `encoders` of a workspace: one JSON file a (modality, encoder identity)."""
 
-    def __init__(self, workspace: Path) -> None:
-        self._folder = workspace / "encoders"
+    def __init__(self, workspace: Place) -> None:
+        self._folder = Location.of(workspace) / "encoders"
 
     def load(self, modality: str, identity: str) -> EncoderState:
         """Return what is kept; raises TableError where the file is torn."""
@@ -40,5 +40,5 @@ class EncoderStates:
         """Replace what is kept, atomically."""
         write_json(self._path(modality, identity), asdict(state))
 
-    def _path(self, modality: str, identity: str) -> Path:
+    def _path(self, modality: str, identity: str) -> Location:
         return self._folder / f"{modality}-{identity[:16]}.json"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place
 from crossweave.tables.schema import FEATURES
 from crossweave.tables.vectors import to_arrow
 
@@ -33,11 +35,12 @@ WRITTEN = pa.schema([("kind", pa.string()), ("file", pa.string()), ("rows", pa.i
 class FeatureWriter:
     """One task's files: vectors and failures, each opened with its first row."""
 
-    def __init__(self, folder: Path, dim: int, date: datetime.date) -> None:
-        self._folder, self._dim, self._date = folder, dim, date
+    def __init__(self, folder: Place, dim: int, date: datetime.date) -> None:
+        self._folder, self._dim, self._date = Location.of(folder), dim, date
         self._attempt = uuid.uuid4().hex
         self._vector_schema = FEATURES.set(1, pa.field("vector", pa.binary(2 * dim)))
         self._writers: dict[str, pq.ParquetWriter] = {}
+        self._drafts = ExitStack()
         self._rows = {"vectors": 0, "failures": 0}
 
     def vectors(self, content_hashes: Sequence[str], vectors_BD: np.ndarray) -> None:
@@ -64,22 +67,23 @@ class FeatureWriter:
         """Close the files and return what was written, in the schema `WRITTEN`."""
         for writer in self._writers.values():
             writer.close()
+        self._drafts.close()
         kinds = list(self._writers)
         return pa.RecordBatch.from_arrays(
             [
                 pa.array(kinds, pa.string()),
-                pa.array([self._path(kind).name for kind in kinds], pa.string()),
+                pa.array([self._place(kind).name for kind in kinds], pa.string()),
                 pa.array([self._rows[kind] for kind in kinds], pa.int64()),
             ],
             schema=WRITTEN,
         )
 
-    def _path(self, kind: str) -> Path:
+    def _place(self, kind: str) -> Location:
         return self._folder / kind / f"part-{self._attempt}.parquet"
 
     def _write(self, kind: str, table: pa.Table, **options: object) -> None:
         if kind not in self._writers:
-            self._path(kind).parent.mkdir(parents=True, exist_ok=True)
-            self._writers[kind] = pq.ParquetWriter(self._path(kind), table.schema, **options)
+            draft = self._drafts.enter_context(self._place(kind).placing())
+            self._writers[kind] = pq.ParquetWriter(draft, table.schema, **options)
         self._writers[kind].write_table(table)
         self._rows[kind] += table.num_rows

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from crossweave.errors import TableError
+from crossweave.storage.location import Location
 from crossweave.tables.store import TableStore
 
 FEATURES = "features"
@@ -18,26 +17,19 @@ FEATURES = "features"
 class Garbage:
     """A file, or a folder that goes as a whole."""
 
-    path: Path
+    place: Location
     size: int  # bytes
 
-    def remove(self) -> None:
-        """Remove it; what is gone already is fine."""
-        if self.path.is_dir():
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            self.path.unlink(missing_ok=True)
 
-
-def folder_garbage(folder: Path) -> Garbage:
+def folder_garbage(folder: Location) -> Garbage:
     """Return a folder as garbage, with the bytes of what is in it."""
-    return Garbage(folder, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    return Garbage(folder, sum(entry.size for _, entry in folder.walk()))
 
 
 def table_names(store: TableStore) -> list[str]:
     """Name every table of a store, feature tables among them."""
-    logs = [*store.root.glob("*/_delta_log"), *store.root.glob(f"{FEATURES}/*/_delta_log")]
-    return sorted(log.parent.relative_to(store.root).as_posix() for log in logs)
+    folders = [*store.root.children(), *(store.root / FEATURES).children()]
+    return sorted(folder.below(store.root) for folder in folders if (folder / "_delta_log").is_folder())
 
 
 def table_garbage(
@@ -59,11 +51,11 @@ def table_garbage(
     replaced = {version: commits.get(version + 1) for version in commits}
     kept = {v for v, when in replaced.items() if when is None or when >= before or v > newest - keep_versions} | wanted
     live = set().union(*(store.data_files(name, version) for version in kept))
-    old = [path for path in (store.folder(name) / "data").rglob("*") if path.is_file() and written(path) < before]
+    folder = store.folder(name)
     return [
-        Garbage(path, path.stat().st_size)
-        for path in sorted(old)
-        if path.relative_to(store.folder(name)).as_posix() not in live
+        Garbage(place, entry.size)
+        for place, entry in (folder / "data").walk()
+        if entry.modified < before and place.below(folder) not in live
     ]
 
 
@@ -72,13 +64,9 @@ def last_change(store: TableStore, name: str) -> datetime.datetime:
     return max(store.commits(name).values())
 
 
-def remove_empty_folders(root: Path) -> None:
-    """Remove folders below `root` that hold nothing."""
-    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)):
-        if not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def written(path: Path) -> datetime.datetime:
-    """Return when a file or folder was last written."""
-    return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+def remove_empty_folders(root: Location) -> None:
+    """Remove folders below `root` that hold nothing; only file systems have such."""
+    if root.is_local:
+        for folder in sorted((path for path in root.local.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)):
+            if not any(folder.iterdir()):
+                folder.rmdir()

@@ -61,11 +61,6 @@ def check_workspace(folder: Place) -> None:
         )
 
 
-def dataset_url(path: Path) -> str:
-    """Return a path below a workspace as Petastorm takes it: it parses a URL, and decodes nothing of it."""
-    return f"file://{path.absolute()}"
-
-
 def inner_name(column: str) -> str:
     """Return the name that a user's column has inside our frames: no two are alike, even where case is not told apart.
 

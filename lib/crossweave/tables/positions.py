@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from crossweave.storage.records import Place
 from crossweave.tables.paths import read_parquet, spark_path
 
 
-def with_position(spark: SparkSession, frame: DataFrame, order: list[Column], name: str, staging: Path) -> DataFrame:
+def with_position(spark: SparkSession, frame: DataFrame, order: list[Column], name: str, staging: Place) -> DataFrame:
     """Add a long column `name` that counts the rows from 0 in the given total order.
 
     The sorted frame is written to `staging` once, since a second sort may cut its ranges elsewhere.

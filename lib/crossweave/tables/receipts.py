@@ -8,11 +8,11 @@ commits changes nothing that a later stage sees. A receipt whose fingerprint equ
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from crossweave.errors import ArtifactError, SettingsError
-from crossweave.storage.records import read_record, write_record
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place, read_record, write_record
 
 SCHEMA = 2
 
@@ -55,8 +55,8 @@ class Receipt:
 class Receipts:
     """The receipts of a workspace."""
 
-    def __init__(self, workspace: Path) -> None:
-        self._folder = workspace / "receipts"
+    def __init__(self, workspace: Place) -> None:
+        self._folder = Location.of(workspace) / "receipts"
 
     def latest(self, stage: str) -> Receipt | None:
         """Return a stage's last receipt, or None where it never completed."""
@@ -70,7 +70,8 @@ class Receipts:
 
     def all(self) -> list[Receipt]:
         """Return the last receipt of every stage that ever completed."""
-        found = [self.latest(path.stem) for path in sorted(self._folder.glob("*.json")) if path.stem not in NO_STAGE]
+        places = [place for place in self._folder.children() if place.name.endswith(".json")]
+        found = [self.latest(place.stem) for place in places if place.stem not in NO_STAGE]
         return [receipt for receipt in found if receipt is not None]
 
     def required(self, stage: str) -> Receipt:
@@ -87,10 +88,10 @@ class Receipts:
         write_record(self._folder / f"{receipt.stage}.json", SCHEMA, asdict(receipt))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Location) -> dict[str, Any]:
     # A receipt from before receipts had a schema says the same; what it was made from is asked by its fingerprint.
     return read_record(path, SCHEMA, _remedy(path), unsealed=True)
 
 
-def _remedy(path: Path) -> str:
+def _remedy(path: Location) -> str:
     return f"restore {path} from a backup, or remove it and run ./submit.sh {path.stem}, which then works from nothing"

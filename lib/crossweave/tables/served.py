@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from crossweave.errors import ArtifactError, SettingsError
-from crossweave.storage.records import read_record, write_record
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place, read_record, write_record
 from crossweave.tables.receipts import Receipt, Receipts
 
 SCHEMA = 2
@@ -32,7 +32,7 @@ class Chain:
     score: Receipt
 
     @classmethod
-    def latest(cls, workspace: Path) -> Self:
+    def latest(cls, workspace: Place) -> Self:
         """Return the last receipt of each; raises SettingsError where a stage never completed."""
         return cls(*(Receipts(workspace).required(name) for name in cls.__dataclass_fields__))
 
@@ -79,7 +79,7 @@ class Served:
     before: Chain | None
 
 
-def load_served(workspace: Path) -> Served | None:
+def load_served(workspace: Place) -> Served | None:
     """Return what is served; None where no run was ever promoted."""
     path = _path(workspace)
     if not path.is_file():
@@ -89,7 +89,7 @@ def load_served(workspace: Path) -> Served | None:
     return Served(value["date"], value["run_id"], Chain.of(value["chain"]), before)
 
 
-def serve(workspace: Path, chain: Chain, date: str, run_id: str) -> None:
+def serve(workspace: Place, chain: Chain, date: str, run_id: str) -> None:
     """Make a chain the served one, atomically."""
     served = load_served(workspace)
     if served is None or served.chain.score != chain.score:
@@ -97,7 +97,7 @@ def serve(workspace: Path, chain: Chain, date: str, run_id: str) -> None:
         write_record(_path(workspace), SCHEMA, asdict(Served(date, run_id, chain, before)))
 
 
-def served_chain(workspace: Path, *, gated: bool) -> Chain:
+def served_chain(workspace: Place, *, gated: bool) -> Chain:
     """Return the chain whose lists may leave the workspace.
 
     It is the last scored one, unless an evaluation refused it, or a gate is set (`gated`) that it has not passed yet:
@@ -121,5 +121,5 @@ def served_chain(workspace: Path, *, gated: bool) -> Chain:
     raise SettingsError("nothing is served: no run has passed evaluate.gate yet", "run ./submit.sh evaluate")
 
 
-def _path(workspace: Path) -> Path:
-    return workspace / "receipts" / "served.json"
+def _path(workspace: Place) -> Location:
+    return Location.of(workspace) / "receipts" / "served.json"

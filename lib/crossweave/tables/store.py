@@ -13,9 +13,9 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,9 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyspark.sql import DataFrame, SparkSession
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
+from crossweave.storage.location import AT_ONCE, Location, entries
+from crossweave.storage.records import Place
+from crossweave.storage.stores import Entry
 from crossweave.tables.paths import check_workspace, read_parquet, spark_path
 from crossweave.tables.schema import spark_schema, table_schema
 
@@ -48,7 +51,7 @@ class Snapshot:
 
     name: str
     version: int
-    folder: Path
+    folder: Location
     files: tuple[DataFile, ...]
     properties: Mapping[str, str]
 
@@ -58,19 +61,33 @@ class Snapshot:
         return sum(file.rows for file in self.files)
 
     @property
-    def paths(self) -> list[str]:
-        """Absolute paths of the data files, sorted."""
-        return [str(self.folder / file.path) for file in self.files]
+    def places(self) -> list[Location]:
+        """Where the data files lie, sorted."""
+        return [self.folder / file.path for file in self.files]
+
+    def rows_where(self, where: Any, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows that a pyarrow expression picks, read in this process."""
+
+        def read(place: Location) -> pa.Table:
+            with place.open() as stream:
+                return pq.read_table(stream, columns=columns, filters=where)
+
+        schema = table_schema(self.name)
+        nothing = schema.empty_table() if columns is None else schema.empty_table().select(columns)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            parts = list(pool.map(read, self.places))
+        return pa.concat_tables([part.cast(nothing.schema) for part in parts]) if parts else nothing
 
 
 class TableStore:
     """The Delta tables below one folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, root: Place) -> None:
+        self.root = Location.of(root)
         check_workspace(self.root)
+        self._options = self.root.store.options_of_delta
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Location:
         """Return where a table lies."""
         return self.root / name
 
@@ -112,9 +129,9 @@ class TableStore:
         schema = spark_schema(name)
         if snapshot is None or not snapshot.files:
             return spark.createDataFrame([], schema)
-        return read_parquet(spark, snapshot.paths, schema)
+        return read_parquet(spark, snapshot.places, schema)
 
-    def fresh_folder(self, name: str) -> Path:
+    def fresh_folder(self, name: str) -> Location:
         """Name a folder for the data files of one attempt, never used before."""
         return self.folder(name) / "data" / uuid.uuid4().hex
 
@@ -139,10 +156,10 @@ class TableStore:
         files = self._written(frame, name)
         return self.commit(name, files, mode, base=base, properties=properties, once=once)
 
-    def _written(self, frame: DataFrame, name: str) -> list[Path]:
+    def _written(self, frame: DataFrame, name: str) -> list[Location]:
         folder = self.fresh_folder(name)
         frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(spark_path(folder))
-        return sorted(folder.glob("part-*.parquet"))
+        return [place for place in folder.children() if place.name.startswith("part-")]
 
     def _with_every_column(self, spark: SparkSession, name: str, base: int) -> int:
         """Write a table from before a column was added anew, once: else other readers never see that column.
@@ -170,7 +187,7 @@ class TableStore:
     def commit(
         self,
         name: str,
-        files: Sequence[Path],
+        files: Sequence[Place],
         mode: Literal["append", "replace"],
         *,
         base: int | None,
@@ -184,7 +201,8 @@ class TableStore:
         Raises TableError for a missing, empty, truncated or otherwise typed file, ReconciliationError where the
         footers count other rows than expected, and TryAgainError where another writer committed since `base`.
         """
-        checked = [self._validate(name, path) for path in files]
+        places = [Location.of(file) for file in files]
+        checked = [self._validate(name, place, entry) for place, entry in zip(places, entries(places), strict=True)]
         rows = sum(file.rows for file in checked)
         if expected_rows is not None and rows != expected_rows:
             raise ReconciliationError(f"table {name}: {rows} rows were written, {expected_rows} were expected")
@@ -202,7 +220,7 @@ class TableStore:
         schema = Schema.from_arrow(table_schema(name))
         try:
             if table is None:
-                self.folder(name).mkdir(parents=True, exist_ok=True)
+                self.folder(name).make_folder()
                 create_table_with_add_actions(
                     str(self.folder(name)),
                     schema,
@@ -210,6 +228,7 @@ class TableStore:
                     mode="error",
                     name=name,
                     description=json.dumps(dict(properties or {}), sort_keys=True),
+                    storage_options=self._options,
                     commit_properties=commit,
                 )
             else:
@@ -242,10 +261,10 @@ class TableStore:
         )
 
     def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
-        if not (self.folder(name) / "_delta_log").is_dir():
+        if not (self.folder(name) / "_delta_log").is_folder():
             return None
         try:
-            return DeltaTable(str(self.folder(name)), version=version)
+            return DeltaTable(str(self.folder(name)), version=version, storage_options=self._options)
         except TableNotFoundError:
             return None
         except Exception as error:  # delta-rs raises several unrelated types for a damaged log
@@ -269,30 +288,28 @@ class TableStore:
                 key=lambda file: file.path,
             )
         )
-        for file in files:
-            path = folder / file.path
-            size = path.stat().st_size if path.is_file() else None
-            if size != file.size:
-                state = "is missing" if size is None else f"has {size} bytes instead of {file.size}"
+        for file, entry in zip(files, entries([folder / file.path for file in files]), strict=True):
+            if entry is None or entry.size != file.size:
+                state = "is missing" if entry is None else f"has {entry.size} bytes instead of {file.size}"
                 raise TableError(
-                    f"data file {path} of table {name} {state}",
+                    f"data file {folder / file.path} of table {name} {state}",
                     "restore it from a backup, or remove the table's folder and run again",
                 )
         note = table.metadata().description or "{}"
         return Snapshot(name, table.version(), folder, files, json.loads(note))
 
-    def _validate(self, name: str, path: Path) -> DataFile:
+    def _validate(self, name: str, place: Location, entry: Entry | None) -> DataFile:
+        if entry is None:
+            raise TableError(f"{place}, to be committed to table {name}, does not exist")
         try:
-            metadata = pq.ParquetFile(path).metadata
-        except FileNotFoundError as error:
-            raise TableError(f"{path}, to be committed to table {name}, does not exist") from error
+            with place.open() as stream:
+                metadata = pq.ParquetFile(stream).metadata
         except (pa.ArrowException, OSError) as error:
-            raise TableError(f"{path}, to be committed to table {name}, is not readable Parquet: {error}") from error
+            raise TableError(f"{place}, to be committed to table {name}, is not readable Parquet: {error}") from error
         problem = schema_difference(table_schema(name), metadata.schema.to_arrow_schema())
         if problem:
-            raise TableError(f"{path} does not fit table {name}: {problem}")
-        relative = path.resolve().relative_to(self.folder(name))
-        return DataFile(str(relative), path.stat().st_size, metadata.num_rows)
+            raise TableError(f"{place} does not fit table {name}: {problem}")
+        return DataFile(place.below(self.folder(name)), entry.size, metadata.num_rows)
 
     @staticmethod
     def _add_action(file: DataFile) -> AddAction:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +13,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from crossweave.storage.copies import FileMark, mark_file, verified
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place, read_json, write_json
+
+CHECKPOINTS = "checkpoints"  # in the folder of a training
+BEST = "best.safetensors"
 OPTIMIZER = "optimizer/"
 MODEL = "model/"
 
@@ -49,8 +53,8 @@ class TrainingState:
 class Checkpoints:
     """The checkpoints of one training, below one folder; one is due some minutes after the last."""
 
-    def __init__(self, folder: Path, keep: int, minutes: float = math.inf) -> None:
-        self._folder, self._keep, self._seconds = folder, keep, 60.0 * minutes
+    def __init__(self, folder: Place, keep: int, minutes: float = math.inf) -> None:
+        self._folder, self._keep, self._seconds = Location.of(folder), keep, 60.0 * minutes
         self._saved = time.monotonic()
 
     @property
@@ -60,63 +64,66 @@ class Checkpoints:
 
     def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
         """Write the state after a step and drop checkpoints older than the last few."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"step-{state.step:09d}.safetensors"
+        name = f"step-{state.step:09d}"
         tensors = {MODEL + key: value.contiguous() for key, value in model.state_dict().items()}
-        _save_tensors(tensors | _flatten(optimizer), path)
-        save_text(json.dumps({"sha256": _digest(path), "state": asdict(state)}), path.with_suffix(".json"))
+        with self._tensors(name).placing() as path:
+            save_file(tensors | _flatten(optimizer), path)
+            mark = mark_file(path)
+        write_json(self._folder / f"{name}.json", {"mark": asdict(mark), "state": asdict(state)})
         for old in self._finished()[: -self._keep]:
-            _remove(old)
+            self._remove(old)
         self._saved = time.monotonic()
 
     def save_best(self, model: torch.nn.Module) -> None:
         """Write the weights of the best validation so far."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
-        _save_tensors(tensors, self.best)
+        with (self._folder / BEST).placing() as path:
+            save_file(tensors, path)
 
-    @property
-    def best(self) -> Path:
-        """Where the best weights lie."""
-        return self._folder / "best.safetensors"
+    def hand_over(self, place: Location) -> None:
+        """Copy the best weights to their last place."""
+        with place.placing() as path:
+            (self._folder / BEST).download(path)
 
     def newest(self, warn: Callable[[str], None]) -> str | None:
         """Name the newest checkpoint that is whole; None where there is none. Damaged ones are told of and removed."""
-        for path in reversed(self._finished()):
+        for name in reversed(self._finished()):
             try:
-                whole = json.loads(path.read_text(encoding="utf-8"))["sha256"] == _digest(
-                    path.with_suffix(".safetensors")
-                )
+                self._whole(name)
+                return name
             except (OSError, ValueError, KeyError, TypeError):
-                whole = False
-            if whole:
-                return path.stem
-            warn(f"checkpoint {path.stem} in {self._folder} is damaged; going on from the one before it")
-            _remove(path)
+                warn(f"checkpoint {name} in {self._folder} is damaged; going on from the one before it")
+                self._remove(name)
         return None
 
     def restore(self, name: str | None, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
         """Load a whole checkpoint into model and optimizer; without one, return a fresh state."""
         if name is None:
             return TrainingState()
-        tensors = load_file(self._folder / f"{name}.safetensors")
+        path, state = self._whole(name)
+        tensors = load_file(path)
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         model.load_state_dict(weights)
         _unflatten(optimizer, {k.removeprefix(OPTIMIZER): v for k, v in tensors.items() if k.startswith(OPTIMIZER)})
-        return TrainingState(**json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))["state"])
+        return state
 
-    def _finished(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("step-*.json") if path.with_suffix(".safetensors").is_file())
+    def _whole(self, name: str) -> tuple[Path, TrainingState]:
+        """Return a checkpoint's tensors, on this machine, and its state; raises ArtifactError where it is damaged."""
+        written = read_json(self._folder / f"{name}.json")
+        path = verified(self._tensors(name), FileMark(**written["mark"]), "checkpoint", "it is passed over")
+        return path, TrainingState(**written["state"])
 
+    def _tensors(self, name: str) -> Location:
+        return self._folder / f"{name}.safetensors"
 
-def _remove(checkpoint: Path) -> None:
-    checkpoint.unlink(missing_ok=True)
-    checkpoint.with_suffix(".safetensors").unlink(missing_ok=True)
+    def _finished(self) -> list[str]:
+        names = {place.name for place in self._folder.children()}
+        steps = sorted(name.removesuffix(".json") for name in names if re.fullmatch(r"step-\d+\.json", name))
+        return [name for name in steps if f"{name}.safetensors" in names]
 
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    def _remove(self, name: str) -> None:
+        (self._folder / f"{name}.json").remove()
+        self._tensors(name).remove()
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -136,21 +143,3 @@ def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor
         state.setdefault(int(number), {})[key] = tensor
     whole["state"] = state
     optimizer.load_state_dict(whole)
-
-
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    save_file(tensors, temporary)
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def save_text(text: str, path: Path) -> None:
-    """Write a text file that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -14,17 +14,19 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from crossweave.storage.location import Location
 from crossweave.training.rank_ends import (
-    REPORTS,
     end_plainly,
     first_failure,
     forget_reports,
+    reports,
     signal_handlers_kept,
     write_report,
 )
 
 Result = TypeVar("Result")
 END_SECONDS = 15  # that ranks have to end in after one has failed
+LOOK_SECONDS = 1.0  # between two looks for a failed rank
 RESETS = 20  # ranks lost or joined in one elastic run; a fault that comes back must end it
 
 
@@ -144,19 +146,27 @@ class _Gather(torch.autograd.Function):
 
 
 def run_ranks(
-    work: Callable[..., Result], plan: Any, ranks: int, limits: Limits | int, folder: Path, loopback: bool
+    work: Callable[..., Result],
+    plan: Any,
+    ranks: int,
+    limits: Limits | int,
+    folder: Path,
+    loopback: bool,
+    place: Location | None = None,
 ) -> Result:
     """Run `work(plan, collective)` on every rank and return what rank 0 returned.
 
-    The ranks are tasks of the running Spark session. Their output goes to files in `folder`; with `loopback` they
-    talk to each other on this machine only. `limits`: or only the seconds for the ranks to report in. Raises the named
-    error of the rank that failed first, TryAgainError where a rank was lost, stalled or never came.
+    The ranks are tasks of the running Spark session. Their output goes to files in `folder` of this machine, what they
+    say of a failure to `place`, which they see too; without one, to that folder. With `loopback` they talk to each
+    other on this machine only. `limits`: or only the seconds for the ranks to report in. Raises the named error of the
+    rank that failed first, TryAgainError where a rank was lost, stalled or never came.
     """
     import horovod.spark
 
     limits = Limits(limits) if isinstance(limits, int) else limits
     folder.mkdir(parents=True, exist_ok=True)
-    forget_reports(folder)  # of an earlier start
+    place = place or Location.of(folder)
+    forget_reports(place)  # of an earlier start
     # An elastic run has the time to find its ranks anew before the failure of one is the end.
     patience = END_SECONDS if limits.min_ranks is None else END_SECONDS + limits.start_seconds
     # Horovod's rendezvous is unauthenticated and carries cloudpickle (CVE-2024-10190): loopback only, where it can be.
@@ -164,18 +174,18 @@ def run_ranks(
     with (
         (folder / "ranks.out").open("w") as out,
         (folder / "ranks.err").open("w") as err,
-        _ended_after_failure(folder, patience),
+        _ended_after_failure(place, patience),
         signal_handlers_kept(),
     ):
         common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": _environment(limits), "nics": nics}
         common |= {"stdout": out, "stderr": err, "verbose": 0}
         try:
             if limits.min_ranks is None:
-                results = horovod.spark.run(_rank_main, (work, plan, str(folder), False), use_gloo=True, **common)
+                results = horovod.spark.run(_rank_main, (work, plan, place, False), use_gloo=True, **common)
             else:
                 results = horovod.spark.run_elastic(
                     _rank_main,
-                    (work, plan, str(folder), True),
+                    (work, plan, place, True),
                     min_num_proc=limits.min_ranks,
                     max_num_proc=ranks,
                     elastic_timeout=limits.start_seconds,
@@ -183,12 +193,12 @@ def run_ranks(
                     **common,
                 )
         except Exception as error:
-            raise first_failure(folder, error) from error
+            raise first_failure(place, error, folder) from error
     return results[0]
 
 
 @contextmanager
-def _ended_after_failure(folder: Path, seconds: float) -> Iterator[None]:
+def _ended_after_failure(folder: Location, seconds: float) -> Iterator[None]:
     """Cancel the ranks' Spark job where one of them reported its failure and the others are not done some time after.
 
     Horovod waits for the end of every rank, for ever where one's process stands still.
@@ -199,8 +209,8 @@ def _ended_after_failure(folder: Path, seconds: float) -> Iterator[None]:
 
     def watch() -> None:
         failed_since: float | None = None
-        while not over.wait(1.0):
-            if not any(folder.glob(REPORTS)):
+        while not over.wait(LOOK_SECONDS):
+            if not reports(folder):
                 failed_since = None
             elif failed_since is None:
                 failed_since = time.monotonic()
@@ -230,12 +240,12 @@ def _environment(limits: Limits) -> dict[str, str]:
     }
 
 
-def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: bool) -> Result | None:
+def _rank_main(work: Callable[..., Result], plan: Any, folder: Location, elastic: bool) -> Result | None:
     collective = Collective()
 
     def go_on() -> Result:
         if collective.rank == 0:
-            forget_reports(Path(folder))  # of ranks that were lost: it goes on without them
+            forget_reports(folder)  # of ranks that were lost: it goes on without them
         return work(plan, collective)
 
     try:
@@ -243,7 +253,7 @@ def _rank_main(work: Callable[..., Result], plan: Any, folder: str, elastic: boo
         end_plainly()
         return result
     except Exception as error:
-        write_report(Path(folder), collective.rank, error)
+        write_report(folder, collective.rank, error)
         raise
     finally:
         collective.close()

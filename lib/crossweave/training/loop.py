@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ from torch import Tensor
 
 from crossweave.alignment.losses.base import Choices
 from crossweave.alignment.model import AlignmentModel
+from crossweave.alignment.store import WEIGHTS
 from crossweave.errors import TrainingDivergedError
 from crossweave.feeding.items import ItemTensors, open_items
 from crossweave.feeding.manifest import Manifest, required_manifest
+from crossweave.storage.arrays import read_array
 from crossweave.training.batches import BatchMaker, StepBatch
-from crossweave.training.checkpoint import Checkpoints
+from crossweave.training.checkpoint import CHECKPOINTS, Checkpoints
 from crossweave.training.collective import Collective
 from crossweave.training.device import choose_device, move, widen
 from crossweave.training.feed import EpochFeed
@@ -52,7 +53,7 @@ def train(plan: TrainingPlan, collective: Collective, items: ItemTensors | None 
     """Train until the validation metric stops rising; every rank takes the same steps.
 
     `items` stand in for those of the tensor set, for an experiment with other content.
-    Leaves the best weights in the model's folder. Raises TrainingDivergedError for a loss that is not finite.
+    Leaves the best weights in the training's folder. Raises TrainingDivergedError for a loss that is not finite.
     """
     torch.set_num_threads(plan.threads)
     manifest = required_manifest(plan.tensors)
@@ -91,7 +92,7 @@ class Trainer:
                 start = torch.from_numpy(np.log1p(items.popularity_N))
                 self.model.id_bias.weight.copy_((start - start.mean())[:, None])
         if plan.teacher is not None:
-            self.model.teach(torch.from_numpy(np.load(plan.teacher)))
+            self.model.teach(torch.from_numpy(read_array(plan.teacher)))
         self.model.to(self.device)
         adam = torch.optim.AdamW(_parameter_groups(self.model, plan), lr=plan.learning_rate)
         # Horovod's optimizer keeps a state of its own: what is saved and restored is this one's, not the other's.
@@ -105,7 +106,7 @@ class Trainer:
     def _resume(self) -> None:
         """Go on from the newest whole checkpoint, every rank from the same one."""
         plan, rank = self.plan, self.collective.rank
-        self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep_checkpoints, plan.checkpoint_minutes)
+        self.checkpoints = Checkpoints(plan.folder / CHECKPOINTS, plan.keep_checkpoints, plan.checkpoint_minutes)
         warnings: list[str] = []
         # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
         newest = self.collective.from_first(self.checkpoints.newest(warnings.append) if rank == 0 else None)
@@ -129,8 +130,7 @@ class Trainer:
         finally:
             self.record.close()
         if self.collective.rank == 0:
-            shutil.copyfile(self.checkpoints.best, plan.folder / ".model.safetensors.new")
-            (plan.folder / ".model.safetensors.new").replace(plan.folder / "model.safetensors")
+            self.checkpoints.hand_over(plan.folder / WEIGHTS)
         self.collective.wait()
         figures = {
             "resumed_from_step": self.resumed_from_step,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from crossweave.alignment.spec import ModelSpec
+from crossweave.storage.location import Location
 
 ListMetric = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 """(recommended [U, K] item indices, relevant items a user) → one value a user."""
@@ -18,9 +18,9 @@ ListMetric = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 class TrainingPlan:
     """One training: its data, model, schedule and where its files go."""
 
-    tensors: Path  # folder of the tensor set
-    folder: Path  # of the model: checkpoints below it
-    progress: Path  # JSON lines, one a validation, written by rank 0
+    tensors: Location  # folder of the tensor set
+    folder: Location  # of this training: checkpoints, best weights and TensorBoard below it
+    progress: Location  # JSON lines, one a validation, written by rank 0
     spec: ModelSpec
     ranks: int
     threads: int
@@ -51,9 +51,15 @@ class TrainingPlan:
     checkpoint_minutes: float
     metric_k: int
     metric: ListMetric
-    teacher: Path | None  # .npy of what the content losses learn from, float32 by item index
+    teacher: Location | None  # .npy of what the content losses learn from, float32 by item index
     ids_in_validation: bool  # False under the cold protocol: only content will be there to rank by
     floors: dict[int, float] = field(default_factory=dict)  # epoch -> validation metric below which a trial ends
+
+    def __post_init__(self) -> None:
+        """Take paths of this machine too."""
+        for name in ("tensors", "folder", "progress", "teacher"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, given if given is None else Location.of(given))
 
     @property
     def reads_weights(self) -> bool:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from crossweave import errors
 from crossweave.errors import CrossweaveError, TryAgainError
+from crossweave.storage.location import Location, entries
 
-REPORTS = "rank-*.error.json"
+REPORT = ".error.json"
 
 
-def write_report(folder: Path, rank: int, error: Exception) -> None:
+def write_report(folder: Location, rank: int, error: Exception) -> None:
     """Put down why a rank failed, where the driver finds it."""
     report = {
         "type": type(error).__name__,
@@ -28,21 +29,27 @@ def write_report(folder: Path, rank: int, error: Exception) -> None:
         "errno": error.errno if isinstance(error, OSError) else None,
         "traceback": traceback.format_exc(),
     }
-    (folder / f"rank-{rank}.error.json").write_text(json.dumps(report), encoding="utf-8")
+    (folder / f"rank-{rank}{REPORT}").put(json.dumps(report))
 
 
-def forget_reports(folder: Path) -> None:
+def reports(folder: Location) -> list[Location]:
+    """Return what failed ranks have left, the first of them first."""
+    found = [place for place in folder.children() if place.name.endswith(REPORT)]
+    written = [(entry.modified, place) for place, entry in zip(found, entries(found), strict=True) if entry is not None]
+    return [place for _, place in sorted(written)]
+
+
+def forget_reports(folder: Location) -> None:
     """Remove the reports of an earlier start."""
-    for report in folder.glob(REPORTS):
-        report.unlink(missing_ok=True)
+    for report in reports(folder):
+        report.remove()
 
 
-def first_failure(folder: Path, error: Exception) -> Exception:
-    """Return the error of the rank that failed first; TryAgainError where none said why."""
-    reports = sorted(folder.glob(REPORTS), key=lambda path: path.stat().st_mtime)
-    for path in reports:
+def first_failure(folder: Location, error: Exception, output: Path) -> Exception:
+    """Return the error of the rank that failed first; TryAgainError, which names `output`, where none said why."""
+    for place in reports(folder):
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = json.loads(place.text())
         except ValueError:
             continue  # the rank was lost while it wrote
         if report["type"] == "HorovodInternalError":
@@ -50,7 +57,7 @@ def first_failure(folder: Path, error: Exception) -> Exception:
         kind = getattr(errors, report["type"], None)
         if kind is not None:
             return kind(report["message"], report["hint"])
-        who = path.stem.split(".")[0]
+        who = place.name.split(".")[0]
         if report["errno"] is not None:
             return OSError(report["errno"], f"{who}: {report['message']}")
         if report["type"] == "MemoryError":
@@ -59,7 +66,7 @@ def first_failure(folder: Path, error: Exception) -> Exception:
     said = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return TryAgainError(
         f"a training rank was lost or did not start: {said}",
-        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {folder}",
+        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {output}",
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -15,10 +17,14 @@ class TrainingRecord:
     """The scalars and lines of one start; silent on other ranks than 0."""
 
     def __init__(self, plan: TrainingPlan, rank: int, first_epoch: int) -> None:
-        self._path = plan.progress if rank == 0 else None
-        # What an interrupted start wrote after its last checkpoint is purged.
-        log = str(plan.folder / "tensorboard")
-        self._board = SummaryWriter(log, purge_step=first_epoch) if rank == 0 else None
+        self._place = plan.progress if rank == 0 else None
+        self._lines = plan.progress.text() if rank == 0 and plan.progress.is_file() else ""
+        self._folder, self._board = plan.folder / "tensorboard", None
+        if rank == 0:
+            self._scratch = None if self._folder.is_local else tempfile.TemporaryDirectory(prefix="crossweave-")
+            self._log = self._folder.local if self._scratch is None else Path(self._scratch.name)
+            # What an interrupted start wrote after its last checkpoint is purged.
+            self._board = SummaryWriter(str(self._log), purge_step=first_epoch)
 
     def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
         """Show values of an epoch."""
@@ -30,14 +36,18 @@ class TrainingRecord:
         """Put the scalars on disk."""
         if self._board is not None:
             self._board.flush()
+            if self._scratch is not None:
+                for path in self._log.iterdir():
+                    (self._folder / path.name).upload(path)
 
     def line(self, entry: Mapping[str, Any]) -> None:
         """Tell the driver: figures of an epoch, or `{"warning": text}`."""
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+        if self._place is not None:
+            self._lines += json.dumps(entry) + "\n"
+            self._place.put(self._lines)
 
     def close(self) -> None:
         """Close the board."""
         if self._board is not None:
+            self.flush()
             self._board.close()

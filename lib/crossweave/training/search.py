@@ -11,14 +11,14 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
 from crossweave.redaction import redacted
-from crossweave.training.checkpoint import save_text
+from crossweave.storage.location import Location
+from crossweave.storage.records import Place
 
 if TYPE_CHECKING:  # it takes a third of a second to import: only a search pays for it
     import optuna
@@ -69,7 +69,7 @@ class SearchPlan:
     sampler: str  # tpe or random
     prune: bool
     seed: int
-    folder: Path
+    folder: Location
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda trial: (trial.metric, -trial.number)) if complete else None
 
 
-def read_trials(folder: Path) -> list[Trial]:
+def read_trials(folder: Place) -> list[Trial]:
     """Read the trials of a search's folder; none where there are none."""
-    path = folder / TRIALS
-    if not path.is_file():
+    place = Location.of(folder) / TRIALS
+    if not place.is_file():
         return []
-    return [Trial(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Trial(**json.loads(line)) for line in place.text().splitlines()]
 
 
 def propose(plan: SearchPlan, trials: Sequence[Trial]) -> dict[str, Any] | None:
@@ -174,9 +174,8 @@ def _run(plan: SearchPlan, train: Train, trials: Sequence[Trial], parameters: di
     return Trial(number, state, parameters, judged.metric, seconds, judged.curve, judged.figures, error)
 
 
-def _write(folder: Path, trials: Sequence[Trial]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_text("".join(json.dumps(asdict(trial)) + "\n" for trial in trials), folder / TRIALS)
+def _write(folder: Location, trials: Sequence[Trial]) -> None:
+    (folder / TRIALS).put("".join(json.dumps(asdict(trial)) + "\n" for trial in trials))
 
 
 def _study(plan: SearchPlan, trials: Sequence[Trial], seed: int) -> optuna.Study:

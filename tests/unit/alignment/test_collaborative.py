@@ -20,8 +20,9 @@ from crossweave.alignment.collaborative.propagation import Propagation
 from crossweave.alignment.histories import Histories
 from crossweave.alignment.spec import ModelSpec
 from crossweave.artifacts.model import MODEL, TrainedModel
-from crossweave.artifacts.sealed import seal
+from crossweave.artifacts.sealed import building, publish
 from crossweave.scoring.neighbours import nearest_items
+from crossweave.storage.location import Location
 
 SPARSE = {"dense_items": 1, "neighbours": 50}
 
@@ -177,12 +178,14 @@ def test_vectors_are_centred_and_missing_ones_are_like_nothing() -> None:
 def test_a_blend_adds_each_model_times_its_weight(tmp_path: Path) -> None:
     seen = checkerboard()
     members = [Member("edlae", 3.0, Edlae.fit(seen)), Member("graph", 0.5, find(COLLABORATIVE, "m", "graph").fit(seen))]
-    weights = save_members(tmp_path, members)
+    folder = Location.of(tmp_path / "model")
+    with building(folder) as draft:
+        weights = save_members(draft, members)
+        spec = ModelSpec({"text": 2}, 12, 4, "attention", "mean", {}, 4, False, 0.0, 0.0)
+        publish(MODEL, draft, folder, "print", {"spec": spec.as_json(), "collaborative": weights})
     assert weights == {"edlae": 3.0, "graph": 0.5}
-    spec = ModelSpec({"text": 2}, 12, 4, "attention", "mean", {}, 4, False, 0.0, 0.0)
-    seal(MODEL, tmp_path, "print", {"spec": spec.as_json(), "collaborative": weights})
     histories = Histories.from_lists([np.array([0, 2])])
-    addition = TrainedModel.open(tmp_path, "print").blend().additions(histories)
+    addition = TrainedModel.open(folder, "print").blend().additions(histories)
     assert addition is not None
     made = torch.ones(1, 7)
     addition(made, 5, 12)

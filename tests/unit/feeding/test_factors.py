@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from crossweave.alignment.collaborative.als import Als
 from crossweave.alignment.histories import Histories
 from crossweave.feeding.factors import spark_als
+from crossweave.storage.location import Location
 
 ALPHA, L2 = 4.0, 0.05
 
@@ -27,7 +28,7 @@ def taken() -> csr_matrix:
 def test_spark_s_factors_satisfy_the_equations_that_a_user_is_solved_by(spark: SparkSession, tmp_path: Path) -> None:
     """At convergence an item is the half-step over its users, as a user is over its items."""
     seen = taken()
-    item_NF = spark_als(spark, tmp_path / "als", seen, rank=4, alpha=ALPHA, l2=L2, iterations=25, seed=1)
+    item_NF = spark_als(spark, Location.of(tmp_path / "als"), seen, rank=4, alpha=ALPHA, l2=L2, iterations=25, seed=1)
     assert item_NF.shape == (31, 4)
     assert not item_NF[-1].any()
     dense = seen.toarray().astype(np.float64)
@@ -38,7 +39,7 @@ def test_spark_s_factors_satisfy_the_equations_that_a_user_is_solved_by(spark: S
 
 def test_als_on_spark_s_factors_ranks_a_user_s_own_taste_first(spark: SparkSession, tmp_path: Path) -> None:
     def factorise(seen: csr_matrix, **settings: float) -> np.ndarray:
-        return spark_als(spark, tmp_path / "als", seen, **settings)  # type: ignore[arg-type]
+        return spark_als(spark, Location.of(tmp_path / "als"), seen, **settings)  # type: ignore[arg-type]
 
     model = Als.fit(taken(), factorise, rank=3, l2=L2, iterations=5)
     scores = model.blocks(Histories.from_lists([np.array([0, 3, 6])]))(0, 31).numpy()[0]

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from petastorm import make_batch_reader
 from pyspark.sql import SparkSession
+from support import described
 
 from crossweave.errors import ReconciliationError, TableError
 from crossweave.feeding.arrays import bytes_to_arrays, lists_to_bytes
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, host_cache, open_items
-from crossweave.feeding.manifest import Manifest, TensorFile, describe_files, load_manifest
+from crossweave.feeding.manifest import Manifest, TensorFile, load_manifest
 from crossweave.feeding.reader import read_row_groups
 from crossweave.feeding.schema import SEQUENCES, items_schema
 from crossweave.feeding.sequences import read_all, read_epoch
@@ -76,8 +77,8 @@ def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ma
         modalities={"text": DIM},
         items=ITEMS,
         users=USERS,
-        item_files=describe_files(folder / "items"),
-        sequence_files=describe_files(folder / "sequences"),
+        item_files=described(folder / "items"),
+        sequence_files=described(folder / "sequences"),
         attributes={"country": ("de", "fr"), "age": ()},
     )
     manifest.save()
@@ -126,7 +127,7 @@ def test_every_row_group_is_a_file_of_the_wanted_rows_and_the_last_holds_the_res
 
 
 def test_rows_of_a_row_group_are_neighbours_in_their_order(written: Manifest) -> None:
-    groups = [pq.read_table(path)["user_index"].to_pylist() for path in written.paths("sequences")]
+    groups = [pq.read_table(path)["user_index"].to_pylist() for path in written.places("sequences")]
     assert sorted(groups) == [list(range(n, min(n + GROUP_ROWS, USERS))) for n in range(0, USERS, GROUP_ROWS)]
 
 
@@ -138,7 +139,7 @@ def test_a_manifest_comes_back_equal_and_a_folder_without_one_is_not_a_tensor_se
 
 
 def test_a_torn_manifest_is_refused_by_name(copy: Manifest) -> None:
-    path = copy.folder / "manifest.json"
+    path = copy.folder.local / "manifest.json"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(TableError, match=r"manifest\.json is not readable as JSON"):
         load_manifest(copy.folder)
@@ -148,7 +149,7 @@ def test_a_torn_manifest_is_refused_by_name(copy: Manifest) -> None:
 
 
 def test_an_unsharded_read_gives_every_row_once_in_the_order_of_the_files(written: Manifest) -> None:
-    by_file = [user for path in written.paths("sequences") for user in pq.read_table(path)["user_index"].to_pylist()]
+    by_file = [user for path in written.places("sequences") for user in pq.read_table(path)["user_index"].to_pylist()]
     assert users(written) == by_file
     assert sorted(by_file) == list(range(USERS))
 
@@ -257,7 +258,7 @@ def test_an_untouched_set_is_verified(copy: Manifest) -> None:
 @pytest.mark.parametrize("dataset", ["items", "sequences"])
 @pytest.mark.parametrize("damage", ["missing", "longer", "one bit"])
 def test_a_changed_or_missing_file_is_refused_by_name(copy: Manifest, dataset: str, damage: str) -> None:
-    path = copy.paths(dataset)[1]
+    path = copy.places(dataset)[1].local
     raw = bytearray(path.read_bytes())
     if damage == "missing":
         path.unlink()
@@ -291,8 +292,8 @@ class Poison:
 def test_a_poisoned_common_metadata_is_not_run(copy: Manifest, dataset: str, tmp_path: Path) -> None:
     marker = tmp_path / "the poison ran"
     poison = pickle.dumps(Poison(marker))
-    folder = copy.folder / dataset
-    schema = pq.read_schema(copy.paths(dataset)[0])
+    folder = copy.folder.local / dataset
+    schema = pq.read_schema(copy.places(dataset)[0])
     notes = {b"dataset-toolkit.unischema.v1": poison, b"dataset-toolkit.num_row_groups_per_file.v1": b"{}"}
     for name in ("_common_metadata", "_metadata"):
         (folder / f".{name}.crc").unlink(missing_ok=True)
@@ -306,10 +307,10 @@ def test_a_poisoned_common_metadata_is_not_run(copy: Manifest, dataset: str, tmp
 
 def test_the_poison_of_that_test_would_run_in_a_reader_that_is_given_the_folder(copy: Manifest, tmp_path: Path) -> None:
     marker = tmp_path / "the poison ran"
-    folder = copy.folder / "sequences"
+    folder = copy.folder.local / "sequences"
     notes = {b"dataset-toolkit.unischema.v1": pickle.dumps(Poison(marker))}
     (folder / "._common_metadata.crc").unlink(missing_ok=True)
-    pq.write_metadata(pq.read_schema(copy.paths("sequences")[0]).with_metadata(notes), folder / "_common_metadata")
+    pq.write_metadata(pq.read_schema(copy.places("sequences")[0]).with_metadata(notes), folder / "_common_metadata")
     # What Petastorm makes of a schema that is none does not matter here.
     with (
         contextlib.suppress(Exception),
@@ -397,13 +398,13 @@ def test_a_second_opening_reads_the_arrays_and_not_the_dataset(copy: Manifest) -
 def test_another_set_of_the_same_fingerprint_is_not_taken_for_this_one(copy: Manifest) -> None:
     """Two shops with the same settings: their arrays lie side by side on one host."""
     first = open_items(copy)
-    folder = copy.folder.with_name("other")
-    shutil.copytree(copy.folder / "items", folder / "items")
+    folder = copy.folder.local.with_name("other")
+    shutil.copytree(copy.folder.local / "items", folder / "items")
     for path in sorted((folder / "items").glob("part-*.parquet")):
         table = pq.read_table(path)
         doubled = pa.array([row[:3] + b"\x40" for row in table.column("vector_text").to_pylist()], pa.binary())
         pq.write_table(table.set_column(table.column_names.index("vector_text"), "vector_text", doubled), path)
-    other = dataclasses.replace(copy, folder=folder, item_files=describe_files(folder / "items"))
+    other = dataclasses.replace(copy, folder=folder, item_files=described(folder / "items"))
     assert other.fingerprint == copy.fingerprint
     assert open_items(other).vectors["text"].tolist() != first.vectors["text"].tolist()
     assert open_items(copy).vectors["text"].tolist() == first.vectors["text"].tolist()
@@ -417,15 +418,15 @@ def test_a_dataset_that_lacks_an_item_is_refused(copy: Manifest) -> None:
 
 
 def test_a_dataset_that_holds_an_item_twice_is_refused(copy: Manifest) -> None:
-    shutil.copy(copy.paths("items")[0], copy.folder / "items" / "part-99999-twice.parquet")
+    shutil.copy(copy.places("items")[0], copy.folder.local / "items" / "part-99999-twice.parquet")
     with pytest.raises(ReconciliationError):
-        open_items(dataclasses.replace(copy, item_files=describe_files(copy.folder / "items")))
+        open_items(dataclasses.replace(copy, item_files=described(copy.folder.local / "items")))
 
 
 def test_a_tensor_file_s_description_is_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "part-0.parquet"
     pq.write_table(pa.table({"x": list(range(5))}), path, row_group_size=2)
     (tmp_path / "_SUCCESS").touch()
-    (file,) = describe_files(tmp_path)
+    (file,) = described(tmp_path)
     assert isinstance(file, TensorFile)
     assert (file.name, file.mark.size, file.row_groups) == ("part-0.parquet", path.stat().st_size, (2, 2, 1))

@@ -169,7 +169,7 @@ def test_a_disk_too_full_for_the_record_itself_is_still_reported_as_try_again(
 ) -> None:
     def fills_the_disk(context: StageContext, record: StageRecord) -> None:
         def full(self: RunResult) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.place))
 
         monkeypatch.setattr(RunResult, "write", full)
 

@@ -266,7 +266,7 @@ def test_a_stage_is_given_the_run_s_date_folder_and_workspace(make_settings: Cal
     settings, seen = make_settings(), []
 
     def looks(context: StageContext, record: StageRecord) -> None:
-        seen.append((context.date, context.folder.is_dir(), context.workspace, context.settings is settings))
+        seen.append((context.date, context.folder.is_dir(), context.workspace.local, context.settings is settings))
 
     execute(settings, looks)
     assert seen == [(DATE, True, Path(settings.workspace), True)]
@@ -332,7 +332,7 @@ def test_the_lock_is_held_while_stages_run_and_free_after_an_error(make_settings
 def test_the_result_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = RunResult(tmp_path, "r1", "ingest", DATE)
     result.write()
-    before = result.path.read_bytes()
+    before = result.place.local.read_bytes()
     result.succeed()
 
     def dies(descriptor: int) -> None:
@@ -341,12 +341,12 @@ def test_the_result_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", dies)
     with pytest.raises(OSError, match="No space"):
         result.write()
-    assert result.path.read_bytes() == before
+    assert result.place.local.read_bytes() == before
     monkeypatch.undo()
-    with result.path.open("rb") as reader:  # who reads while it is replaced reads the old one to its end
+    with result.place.local.open("rb") as reader:  # who reads while it is replaced reads the old one to its end
         result.write()
         assert reader.read() == before
-    assert result.path.read_bytes() != before
+    assert result.place.local.read_bytes() != before
 
 
 @pytest.mark.parametrize("kind", [InputContractError, TableError, BudgetExceededError, TryAgainError])

@@ -51,7 +51,7 @@ def finished(tmp_path: Path) -> RunFacts:
     result.succeed()
     users = f'score.rules.segments={{vip: {{users: "user_id = \'{SECRET}\'", items: "true"}}}}'
     settings = load_settings([], [f"inputs.root=/mnt/{SECRET}", f"workspace=/w/{SECRET}", users])
-    return facts_of(result, settings)
+    return facts_of(result, settings, tmp_path)
 
 
 def samples(text: str) -> dict[str, float]:
@@ -111,7 +111,7 @@ def test_a_failed_run_says_so(tmp_path: Path) -> None:
     result = RunResult(tmp_path, "r", "embed", datetime.date(2026, 3, 1))
     result.stages.append(StageRecord("embed", 1.0))
     result.fail(SettingsError(f"{SECRET} is wrong"))
-    facts = facts_of(result, load_settings())
+    facts = facts_of(result, load_settings(), tmp_path)
     assert (facts.exit_code, facts.status, facts.error) == (2, "failed", "SettingsError")
     assert samples(exposition(facts))['crossweave_run_success{job_name="embed"}'] == 0
     assert SECRET not in repr(facts.settings) + facts.error

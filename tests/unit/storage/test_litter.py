@@ -55,10 +55,12 @@ def test_what_is_unfinished_goes_and_everything_else_stays(tmp_path: Path) -> No
     fill(tmp_path, KEPT)
     (tmp_path / "runs" / f".latest.{TOKEN}").unlink()
     (tmp_path / "runs" / f".latest.{TOKEN}").symlink_to(RUN)
-    assert remove_litter(tmp_path) == len(LITTER) - 1  # the staging folder is always cleared, and is not counted
+    assert (
+        remove_litter(Location.of(tmp_path)) == len(LITTER) - 1
+    )  # the staging folder is always cleared, and is not counted
     assert [name for name in LITTER if (tmp_path / name).is_symlink() or (tmp_path / name).exists()] == []
     assert [name for name in KEPT if not (tmp_path / name).exists()] == []
-    assert remove_litter(tmp_path) == 0
+    assert remove_litter(Location.of(tmp_path)) == 0
 
 
 def test_every_atomic_writer_s_unfinished_name_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,12 +75,12 @@ def test_every_atomic_writer_s_unfinished_name_is_known(tmp_path: Path, monkeypa
         Location.of(tmp_path / "receipts" / "train.json").put("{}")
     assert TEMPORARY.match(seen[0])
     assert TEMPORARY.match(temporary(tmp_path / "x").name)
-    assert remove_litter(tmp_path) == 1
+    assert remove_litter(Location.of(tmp_path)) == 1
 
 
 def test_a_workspace_that_is_not_there_has_no_litter(tmp_path: Path) -> None:
-    assert remove_litter(tmp_path / "none") == 0
-    remove_drafts(tmp_path / "none" / "x", tmp_path)
+    assert remove_litter(Location.of(tmp_path / "none")) == 0
+    remove_drafts(tmp_path / "none" / "x", Location.of(tmp_path))
 
 
 def test_drafts_beside_an_export_go_only_where_a_run_of_this_workspace_made_them(tmp_path: Path) -> None:
@@ -86,5 +88,5 @@ def test_drafts_beside_an_export_go_only_where_a_run_of_this_workspace_made_them
     (workspace / "runs" / RUN).mkdir(parents=True)
     other = "20260102T030405-export-ffffff"
     fill(out, (f".lists.{RUN}/a", f".lists.{RUN}.old/a", f".lists.{other}/a", f".vectors.{RUN}/a", "lists/a"))
-    remove_drafts(out / "lists", workspace)
+    remove_drafts(out / "lists", Location.of(workspace))
     assert sorted(path.name for path in out.iterdir()) == [f".lists.{other}", f".vectors.{RUN}", "lists"]

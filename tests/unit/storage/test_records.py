@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crossweave.errors import TableError
-from crossweave.storage.copies import file_sha256
+from crossweave.storage.copies import mark_file
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest, read_json, write_json
 
@@ -64,4 +64,4 @@ def test_a_digest_knows_every_value_and_every_order() -> None:
 def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "bytes"
     path.write_bytes(b"abc")
-    assert file_sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert mark_file(path).sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

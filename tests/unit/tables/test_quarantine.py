@@ -31,7 +31,7 @@ def rows(spark: SparkSession, *given: tuple[str, str, str, str, str | None]) -> 
 def old_table(folder: Path, schema: pa.Schema = OLD) -> TableStore:
     """Write the table as it was before the column was added, with one row."""
     store = TableStore(folder / "tables")
-    file = store.fresh_folder("quarantine") / "part-0.parquet"
+    file = store.fresh_folder("quarantine").local / "part-0.parquet"
     file.parent.mkdir(parents=True)
     values = [["before"] if name in ("item_id", "added") else [None] for name in schema.names]
     pq.write_table(pa.table([pa.array(v, t) for v, t in zip(values, schema.types, strict=True)], schema=schema), file)

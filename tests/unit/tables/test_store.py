@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
+from crossweave.storage.location import Location
 from crossweave.tables.schema import FEATURES, ITEM_INDEX, SCHEMAS, spark_schema
 from crossweave.tables.store import Snapshot, TableStore, schema_difference
 
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> TableStore:
 
 def put(store: TableStore, *ids: str, name: str = NAME) -> Path:
     """Write a data file that is not committed yet."""
-    folder = store.fresh_folder(name)
+    folder = store.fresh_folder(name).local
     folder.mkdir(parents=True)
     path = folder / "part-0.parquet"
     pq.write_table(pa.table([list(ids), pa.array(range(len(ids)), pa.int32())], schema=ITEM_INDEX), path)
@@ -54,11 +55,11 @@ def put(store: TableStore, *ids: str, name: str = NAME) -> Path:
 
 def ids(snapshot: Snapshot | None) -> list[str]:
     assert snapshot is not None
-    return sorted(i for path in snapshot.paths for i in pq.read_table(path)["item_id"].to_pylist())
+    return sorted(i for path in snapshot.places for i in pq.read_table(path)["item_id"].to_pylist())
 
 
 def log_entry(store: TableStore, version: int, name: str = NAME) -> Path:
-    return store.folder(name) / "_delta_log" / f"{version:020}.json"
+    return store.folder(name).local / "_delta_log" / f"{version:020}.json"
 
 
 def test_a_table_that_was_never_written_does_not_exist(store: TableStore) -> None:
@@ -72,7 +73,7 @@ def test_a_commit_makes_a_snapshot_of_its_files_rows_and_properties(store: Table
     file = put(store, "a", "b", "c")
     snapshot = store.commit(NAME, [file], "replace", base=None, properties={"dim": "4"})
     assert (snapshot.name, snapshot.version, snapshot.rows) == (NAME, 0, 3)
-    assert snapshot.paths == [str(file)]
+    assert snapshot.places == [Location.of(file)]
     assert snapshot.properties == {"dim": "4"}
     assert store.snapshot(NAME) == snapshot
     assert snapshot.files[0].size == file.stat().st_size
@@ -188,7 +189,7 @@ def test_of_two_processes_that_race_over_ten_tables_exactly_one_wins_each(store:
     rows = pa.table([["h"], pa.array([b"12"], pa.binary()), pa.array([0], pa.date32())], schema=FEATURES)
     for name in names:
         for who in ("first", "anna", "ben"):
-            path = store.folder(name) / "data" / who / "part-0.parquet"
+            path = store.folder(name).local / "data" / who / "part-0.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(rows, path)
         if base is not None:
@@ -213,7 +214,7 @@ def test_of_two_processes_that_race_over_ten_tables_exactly_one_wins_each(store:
     for name, anna in zip(names, results[0], strict=True):
         snapshot = store.required(name)
         assert snapshot.version == (0 if base is None else 1)
-        added = {Path(path).parent.name for path in snapshot.paths} - {"first"}
+        added = {place.parent.name for place in snapshot.places} - {"first"}
         assert added == {"anna" if anna == "won" else "ben"}
 
 

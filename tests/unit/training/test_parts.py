@@ -51,7 +51,7 @@ def test_a_combination_of_parts_trains_on_two_ranks_and_its_loss_falls(
     assert {name for name in outcome.curves if name.startswith("loss/")} == {f"loss/{name}" for name in losses}
     weights = load_file(tmp_path / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
-    entries = [json.loads(line) for line in plan.progress.read_text(encoding="utf-8").splitlines()]
+    entries = [json.loads(line) for line in plan.progress.text().splitlines()]
     assert [entry["epoch"] for entry in entries] == [1, 2, 3, 4, 5, 6]
 
 

@@ -66,8 +66,7 @@ def test_bf16_trains_and_leaves_float32_weights(training_plan, tmp_path: Path) -
     for precision in ("float32", "bf16"):
         chosen = training_plan(train__precision=precision, model__user_tower="gru", model__fusion="transformer")
         chosen = replace(chosen, folder=tmp_path / precision)
-        chosen.folder.mkdir()
-        outcome = run_ranks(train, chosen, chosen.ranks, 120, chosen.folder / "ranks", loopback=True)
+        outcome = run_ranks(train, chosen, chosen.ranks, 120, chosen.folder.local / "ranks", loopback=True)
         losses = [loss for _, loss in outcome.curves["loss"]]
         assert losses[-1] < losses[0]
         ends[precision] = losses[-1]

@@ -42,8 +42,7 @@ def test_gradients_may_travel_at_half_precision(plan: TrainingPlan, tmp_path: Pa
     ends = {}
     for compression in ("none", "fp16"):
         chosen = replace(plan, folder=tmp_path / compression, max_epochs=1, validate_every=1, compression=compression)
-        chosen.folder.mkdir()
-        run_ranks(train, chosen, plan.ranks, 120, chosen.folder / "ranks", loopback=True)
+        run_ranks(train, chosen, plan.ranks, 120, chosen.folder.local / "ranks", loopback=True)
         ends[compression] = load_file(chosen.folder / "model.safetensors")
     differences = [(ends["fp16"][name] - ends["none"][name]).abs().max().item() for name in ends["none"]]
     assert 0 < max(differences) < 0.1
@@ -96,5 +95,5 @@ def test_training_stopped_in_any_step_and_resumed_ends_with_the_same_curves_and_
     assert resumed.curves == whole.curves
     assert board(parted) == [pytest.approx(value) for _, value in whole.curves["loss"]]
     assert weights(replace(plan, folder=parted)) == weights(replace(plan, folder=tmp_path / "whole"))
-    lines = [json.loads(line) for line in plan.progress.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in plan.progress.text().splitlines()]
     assert [newest.stem in line["warning"] for line in lines if "warning" in line] == [True]

@@ -43,7 +43,7 @@ class RunFacts:
         return sum(stage.seconds for stage in self.stages)
 
 
-def facts_of(result: RunResult, settings: Settings) -> RunFacts:
+def facts_of(result: RunResult, settings: Settings, folder: Path) -> RunFacts:
     """Return what may be told of a run."""
     return RunFacts(
         run_id=result.run_id,
@@ -60,7 +60,7 @@ def facts_of(result: RunResult, settings: Settings) -> RunFacts:
             for stage in result.stages
             for name, points in stage.curves.items()
         },
-        folder=result.path.parent,
+        folder=folder,
         ended=time.time(),
     )
 

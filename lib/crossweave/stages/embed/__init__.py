@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import repeat
 from operator import or_
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -29,6 +28,7 @@ from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.run import StageContext
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.stages.embed.workers import Task, encode_partition, self_test
+from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.compaction import compact
 from crossweave.tables.contents import (
@@ -48,10 +48,9 @@ from crossweave.tables.feature_writer import FAILURES, WRITTEN
 from crossweave.tables.paths import read_parquet
 from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
 from crossweave.tables.quarantine import quarantine_rows, worst_reasons
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import feature_table
 from crossweave.tables.source import Source, check_source
-from crossweave.tables.store import TableStore
 
 STAGE = "embed"
 
@@ -72,7 +71,7 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
     Raises BudgetExceededError where more contents of a modality fail than the settings allow.
     """
     settings = context.settings
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     ingest = receipts.required("ingest")
     encoders = build_encoders(settings)
     last = receipts.latest(STAGE)
@@ -125,7 +124,7 @@ def embed_items(context: StageContext, record: StageRecord) -> None:
 def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Encoder]) -> str:
     prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
     budget = context.settings.embed.max_bad_fraction
-    rows = TableStore(context.workspace / "tables").identities({"item_rows": ingest.writes["item_rows"]})
+    rows = context.tables.identities({"item_rows": ingest.writes["item_rows"]})
     return digest({"reads": rows, "encoders": prints, "budget": budget})
 
 
@@ -136,7 +135,7 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
     """
     encoders = build_encoders(context.settings)
     states = EncoderStates(context.workspace)
-    ingest = Receipts(context.workspace).latest("ingest")
+    ingest = context.receipts.latest("ingest")
     wanted = dict.fromkeys(encoders, 0)
     if ingest is not None:
         # An encoder that is still to be fitted or tried has no vectors yet: all its contents are wanted.
@@ -159,7 +158,7 @@ class _Night:
     def __init__(self, context: StageContext, ingest: Receipt) -> None:
         self.context, self.settings = context, context.settings
         self.spark: SparkSession = context.spark
-        self.store = TableStore(context.workspace / "tables")
+        self.store = context.tables
         self.repeated_ids = bool(ingest.details["repeated_ids"])
         # One row an item and modality: the unit of the ledgers.
         self.cells = item_cells(self.store.read(self.spark, "item_rows", ingest.writes["item_rows"]))
@@ -222,7 +221,7 @@ class _Modality:
         if encoder.open_choices and state.selftest is None:
             drawn = self._contents().orderBy("content_hash").limit(embed.selftest_rows).collect()
             if len(drawn) == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
-                task = self._task(Path())
+                task = self._task(self.context.staging)
                 one = self._payloads(drawn).coalesce(1)
                 verdict = self._run_on_workers(one, lambda b: self_test(task, b), "verdict string")
                 state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
@@ -276,7 +275,7 @@ class _Modality:
         with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
             return rows.mapInArrow(work, schema).collect()
 
-    def _task(self, folder: Path) -> Task:
+    def _task(self, folder: Location) -> Task:
         embed = self.settings.embed
         limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
         return Task(self.encoder, folder, self.context.date, embed.device, limits)
@@ -345,17 +344,17 @@ class _Modality:
                 written = self.spark.sparkContext.runJob(made, list, some)
             yield self._committed(folder, written)
 
-    def _committed(self, folder: Path, written: Sequence[Row]) -> tuple[int, list[DataFrame]]:
+    def _committed(self, folder: Location, written: Sequence[Row]) -> tuple[int, list[DataFrame]]:
         """Commit what some tasks wrote."""
         files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
         done = sum(r["rows"] for r in written)
         if files["vectors"]:
             made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
             self._commit(made, sum(r["rows"] for r in files["vectors"]))
-        paths = [str(folder / "failures" / r["file"]) for r in files["failures"]]
+        paths = [folder / "failures" / r["file"] for r in files["failures"]]
         return done, [read_parquet(self.spark, paths, from_arrow_schema(FAILURES))] if paths else []
 
-    def _commit(self, files: list[Path], rows: int) -> None:
+    def _commit(self, files: list[Location], rows: int) -> None:
         head = self.store.snapshot(self.table)
         base = head.version if head else None
         self.store.commit(self.table, files, "append", base=base, properties=self._properties(), expected_rows=rows)

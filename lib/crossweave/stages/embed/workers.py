@@ -6,7 +6,6 @@ import datetime
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pyspark import TaskContext
 
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
+from crossweave.storage.location import Location
 from crossweave.tables.feature_writer import FeatureWriter
 from crossweave.tables.vectors import LARGEST
 
@@ -24,7 +24,7 @@ class Task:
     """What a task needs to know; it travels to the workers by pickle."""
 
     encoder: Encoder
-    folder: Path
+    folder: Location
     date: datetime.date
     device: str
     limits: Limits

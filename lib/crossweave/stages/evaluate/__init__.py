@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -36,10 +35,9 @@ from crossweave.stages.evaluate.promotion import (
 from crossweave.stages.evaluate.slicing import check_slices
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import METRICS
 from crossweave.tables.served import REFUSED, Chain
-from crossweave.tables.store import TableStore
 
 STAGE = "evaluate"
 CODE_VERSION = 8
@@ -64,7 +62,7 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     check_evaluation(settings)
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     chain = Chain.latest(context.workspace)
     if chain.score.details.get("model", chain.model) != chain.model:
         raise SettingsError("the lists were made by another model than the last trained one", "run ./submit.sh score")
@@ -86,9 +84,9 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
     refused = reasons_against(context, work.comparisons, work.left_out)
     record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
     record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
-    path = context.folder / "report.html"
+    path = context.place / "report.html"
     content = report_content(work, metrics, slices, refused, drift, pairs)
-    Location.of(path).put(without_remembered(render_report(content)))
+    path.put(without_remembered(render_report(content)))
     record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
     record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
     record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
@@ -105,24 +103,24 @@ def evaluate(context: StageContext, record: StageRecord) -> None:
 
 def is_current(context: StageContext) -> bool:
     """Say whether tonight's recommendations are judged, and the report is still there."""
-    last = Receipts(context.workspace).latest(STAGE)
+    last = context.receipts.latest(STAGE)
     return (
         last is not None
         and last.fingerprint == _inputs(context)[1]
-        and Path(last.details["report"]).is_file()
+        and Location.of(last.details["report"]).is_file()
         and knows_enough(context, last)
     )
 
 
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
-    settings, receipts = context.settings, Receipts(context.workspace)
+    settings, receipts = context.settings, context.receipts
     ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
     tables = ("catalog", "interactions", *(("users",) if settings.evaluate.user_slices else ()))
     reads = {name: ingest.writes[name] for name in tables} | tensors.writes | scored.writes
     facts = {
         "code": CODE_VERSION,
-        "reads": TableStore(context.workspace / "tables").identities(reads),
+        "reads": context.tables.identities(reads),
         "settings": settings.evaluate.model_dump(exclude={"gate"}),  # which judges what was judged
         "date": context.date.isoformat(),
         "model": trained.fingerprint,
@@ -144,7 +142,7 @@ def _of_rankings(work: Judging, metrics: list[MetricRow], slices: list[SliceRow]
     return figures
 
 
-def _summary(work: Judging, metrics: list[MetricRow], path: Path) -> str:
+def _summary(work: Judging, metrics: list[MetricRow], path: Location) -> str:
     """Return what the job ends with: the headline, the verdict beside the last run, and where the report lies."""
     shown = (f"{m.name} {m.value:.4f} (popularity {m.baseline:.4f})" for m in headline(metrics, work.headline_k))
     verdicts = [f"{c.metric} {c.verdict} beside {PREVIOUS}" for c in work.comparisons if c.other == PREVIOUS]
@@ -169,10 +167,9 @@ def _store(judging: Judging, metrics: list[MetricRow], slices: list[SliceRow], f
     head = store.snapshot("metrics")
     if head is not None and store.has_committed("metrics", fingerprint):
         return head.version
-    folder = store.fresh_folder("metrics")
-    folder.mkdir(parents=True)
+    place = store.fresh_folder("metrics") / "part-0.parquet"
     columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), METRICS.types, strict=True)]
-    pq.write_table(pa.table(columns, schema=METRICS), folder / "part-0.parquet")
+    with place.placing() as path:
+        pq.write_table(pa.table(columns, schema=METRICS), path)
     base = head.version if head else None
-    files = [folder / "part-0.parquet"]
-    return store.commit("metrics", files, "append", base=base, once=fingerprint).version
+    return store.commit("metrics", [place], "append", base=base, once=fingerprint).version

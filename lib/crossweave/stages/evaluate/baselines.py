@@ -10,8 +10,6 @@ from crossweave.feeding.items import open_items
 from crossweave.runtime.run import StageContext
 from crossweave.scoring.baselines import POPULARITY, fit_baseline, rank_baseline, why_not
 from crossweave.stages.evaluate.manifest import last_manifest
-from crossweave.tables.receipts import Receipts
-from crossweave.tables.store import TableStore
 
 
 def chosen_baselines(context: StageContext, protocol: str) -> tuple[list[str], dict[str, str]]:
@@ -72,5 +70,5 @@ def baseline_lists(
 
 def _interactions(context: StageContext) -> int:
     """Return how many interactions there are, of all splits: those of training are fewer."""
-    version = Receipts(context.workspace).required("ingest").writes["interactions"]
-    return TableStore(context.workspace / "tables").required("interactions", version).rows
+    version = context.receipts.required("ingest").writes["interactions"]
+    return context.tables.required("interactions", version).rows

@@ -37,7 +37,6 @@ from crossweave.stages.evaluate.shown import ShownItems, first_modality, read_sh
 from crossweave.stages.evaluate.space import item_tensors, plan_map, plan_retrieval, with_vector
 from crossweave.storage.records import read_json
 from crossweave.tables.quarantine import grouped
-from crossweave.tables.receipts import Receipts
 
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
@@ -121,7 +120,7 @@ def _quarantine(judging: Judging) -> list[QuarantineRow]:
     """Return what was refused when the judged catalog and its vectors were made, beside what ever was."""
     runs = [judging.context.run_id]
     for stage in ("ingest", "embed"):
-        receipt = Receipts(judging.context.workspace).latest(stage)
+        receipt = judging.context.receipts.latest(stage)
         runs += [receipt.details.get("refused_by", receipt.run_id)] if receipt is not None else []
     return [
         QuarantineRow(
@@ -207,8 +206,8 @@ def _earlier_stages(judging: Judging) -> list[StageRow]:
     own = {record.name for record in judging.context.records}
     rows = []
     for stage in (name for name in CHAIN if name not in own):
-        receipt = Receipts(judging.context.workspace).latest(stage)
-        path = judging.context.folder.parent / (receipt.run_id if receipt is not None else "") / "run_result.json"
+        receipt = judging.context.receipts.latest(stage)
+        path = judging.context.place.parent / (receipt.run_id if receipt is not None else "none") / "run_result.json"
         for entry in read_json(path)["stages"] if path.is_file() else []:
             if entry["name"] == stage:
                 counted = entry["rows_in"] or entry["rows_out"] or None

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -118,8 +117,7 @@ class _Drift:
 
     def _read(self, table: str, version: int, contents: np.ndarray) -> dict[str, np.ndarray]:
         wanted = pc.field("content_hash").isin(sorted(set(contents.tolist())))
-        files = self.judging.store.required(table, version).paths
-        rows = ds.dataset(files).to_table(columns=["content_hash", "vector"], filter=wanted)
+        rows = self.judging.store.required(table, version).rows_where(wanted, ["content_hash", "vector"])
         if not rows.num_rows:
             return {}
         dim = len(rows.column("vector")[0].as_py()) // 2

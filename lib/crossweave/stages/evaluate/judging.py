@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -20,13 +18,13 @@ from crossweave.runtime.run import StageContext
 from crossweave.scoring.topk import PAD
 from crossweave.stages.evaluate.baselines import baseline_lists
 from crossweave.stages.evaluate.slicing import item_ages, item_groups, user_groups
+from crossweave.storage.location import Location
 from crossweave.tables.served import Chain
-from crossweave.tables.store import TableStore
 
 PREVIOUS = "the run before"
 
 
-def open_scored(workspace: Path, chain: Chain) -> ScoredVectors:
+def open_scored(workspace: Location, chain: Chain) -> ScoredVectors:
     """Open the vectors that a chain was scored with; raises ArtifactError where they are gone or damaged."""
     return ScoredVectors.open(workspace / "scored" / chain.scored, chain.score.fingerprint)
 
@@ -39,7 +37,7 @@ class Judging:
         self.spark, self.workspace = context.spark, context.workspace
         self.model = TrainedModel.open(self.workspace / "models" / chain.model, chain.train.fingerprint)
         self.scored = open_scored(self.workspace, chain)
-        self.store = TableStore(context.workspace / "tables")
+        self.store = context.tables
         self.reads = reads
         self.index = self.store.read(self.spark, "item_index", reads["item_index"])
         # Removed items too: they keep their place in the index.

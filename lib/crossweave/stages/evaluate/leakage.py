@@ -9,9 +9,7 @@ from crossweave.feeding.leakage import check_tensors
 from crossweave.runtime.run import StageContext
 from crossweave.stages.evaluate.manifest import last_manifest
 from crossweave.tables.leakage import find_leakage, held_out_pairs
-from crossweave.tables.receipts import Receipts
 from crossweave.tables.scored_users import UserTables
-from crossweave.tables.store import TableStore
 
 NOBODY = -1  # a user whose number is not looked up
 
@@ -22,7 +20,7 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
     Tensors and score check themselves against the interactions that they read. What is left: settings that let score
     know test rows, and interactions that were parted anew since the model was trained or the lists were made.
     """
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     tensors, scored = receipts.required("tensors"), receipts.required("score")
     known_by_score = scored.details.get("held_out_known", 0)
     if known_by_score:
@@ -30,7 +28,7 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
             f"the lists were made with {known_by_score:,} (user, item) pairs that they would be judged by",
             "take test out of score.history_splits and score.seen_splits and score again, or do not evaluate",
         )
-    store = TableStore(context.workspace / "tables")
+    store = context.tables
     read = lambda name: store.read(context.spark, name, reads[name])  # noqa: E731
     cold = read("catalog").where("cold") if scored.details["protocol"] == "cold" else None
     held_out = held_out_pairs(read("interactions"), read("item_index"), cold)

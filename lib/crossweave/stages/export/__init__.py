@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,19 +14,38 @@ from crossweave.runtime.run import StageContext
 from crossweave.stages.export import features, models, rows, vectors
 from crossweave.stages.export.source import Source
 from crossweave.storage.litter import remove_drafts
+from crossweave.storage.location import Location
 from crossweave.storage.records import read_json, write_json
 
 MARKER = "_crossweave.json"  # readers of Parquet folders ignore names that begin with an underscore
-Export = Callable[[Source, Path], tuple[int, int]]
+Export = Callable[[Source, Location], tuple[int, int]]
 """(what there is, an empty folder) → units that should be written, and that were."""
+
+
+def _built_here(write: Callable[[Source, Path], tuple[int, int]]) -> Export:
+    """Make an export of what a library writes on this machine."""
+
+    def export_files(source: Source, folder: Location) -> tuple[int, int]:
+        with tempfile.TemporaryDirectory(prefix="crossweave-") as scratch:
+            draft = folder.local if folder.is_local else Path(scratch)
+            draft.mkdir(parents=True, exist_ok=True)
+            counts = write(source, draft)
+            if not folder.is_local:
+                for path in sorted(path for path in draft.rglob("*") if path.is_file()):
+                    (folder / path.relative_to(draft).as_posix()).upload(path)
+        return counts
+
+    return export_files
+
+
 EXPORTS: dict[tuple[str, str], Export] = {
     ("recommendations", "parquet"): rows.recommendations,
-    ("items", "parquet"): rows.items,
-    ("items", "faiss"): vectors.index,
+    ("items", "parquet"): _built_here(rows.items),
+    ("items", "faiss"): _built_here(vectors.index),
     ("users", "parquet"): vectors.users,
-    ("features", "mmrec"): features.mmrec,
-    ("model", "safetensors"): models.weights,
-    ("model", "onnx"): models.graphs,
+    ("features", "mmrec"): _built_here(features.mmrec),
+    ("model", "safetensors"): _built_here(models.weights),
+    ("model", "onnx"): _built_here(models.graphs),
 }
 
 
@@ -39,7 +59,7 @@ def check_export(settings: Settings) -> None:
         raise SettingsError(
             f"{wanted.what} cannot be exported as {wanted.format}", f"export.format may be {forms} for {wanted.what}"
         )
-    _check_target(Path(wanted.path).resolve())
+    _check_target(Location.of(wanted.path))
 
 
 def export(context: StageContext, record: StageRecord) -> None:
@@ -48,7 +68,7 @@ def export(context: StageContext, record: StageRecord) -> None:
     Needs nothing but the workspace. Ids get the types that they had in the input tables.
     """
     check_export(context.settings)
-    wanted, target = context.settings.export, Path(str(context.settings.export.path)).resolve()
+    wanted, target = context.settings.export, Location.of(str(context.settings.export.path))
     source = Source(context)
     record.reads = source.reads
     stamp = {"what": wanted.what, "format": wanted.format, "fingerprint": source.fingerprint}
@@ -56,23 +76,28 @@ def export(context: StageContext, record: StageRecord) -> None:
     if {name: held.get(name) for name in stamp} == stamp:
         record.nothing_to_do(held["rows"], record.reads, f"{target} holds these {wanted.what}")
         return
-    remove_drafts(target, context.workspace)
-    draft = target.with_name(f".{target.name}.{context.run_id}")
-    draft.mkdir(parents=True)
+    if target.is_local:
+        remove_drafts(target.local, context.workspace)
+    draft = target.parent / f".{target.name}.{context.run_id}" if target.is_local else target
+    if not target.is_local:  # no store but a file system can swap folders: the marker says when it is whole again
+        (target / MARKER).remove()
+        target.remove()
     try:
         due, written = EXPORTS[wanted.what, wanted.format](source, draft)
         if written != due:
             raise ReconciliationError(f"{written} {wanted.what} were exported, there are {due}")
         write_json(draft / MARKER, stamp | {"rows": written})
-        _put_in_place(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if target.is_local:
+            _put_in_place(draft.local, target.local)
+    except BaseException:
+        draft.remove()
+        raise
     record.ledgers = {wanted.what: Ledger(rows_in=due, rows_out=written)}
     record.note = str(target)
 
 
-def _check_target(target: Path) -> None:
-    if target.exists() and not (target / MARKER).is_file() and (target.is_file() or any(target.iterdir())):
+def _check_target(target: Location) -> None:
+    if not (target / MARKER).is_file() and (target.is_file() or target.children()):
         raise SettingsError(
             f"export.path {target} holds something that is no export of Crossweave", "name a new or an empty folder"
         )

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossweave.stages.export.source import Source
+from crossweave.storage.location import Location
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.vectors import as_lists
 
 ITEMS_AT_ONCE = 65_536
 
 
-def recommendations(source: Source, folder: Path) -> tuple[int, int]:
+def recommendations(source: Source, folder: Location) -> tuple[int, int]:
     """Write user_id, item_id, rank and score."""
     version, spark = source.reads["recommendations"], source.context.spark
     table = source.store.read(spark, "recommendations", version)

@@ -14,7 +14,6 @@ from crossweave.feeding.manifest import Manifest, required_manifest
 from crossweave.runtime.run import StageContext
 from crossweave.storage.records import digest
 from crossweave.tables.served import served_chain
-from crossweave.tables.store import TableStore
 
 CODE_VERSION = 1
 SPARK_TYPES = {"integer": "bigint", "string": "string"}
@@ -29,7 +28,7 @@ class Source:
         gated = context.settings.evaluate.gate is not None
         self.chain = served_chain(context.workspace, gated=gated)
         self.ingest, self.tensors, self.trained, self.scored = self.chain
-        self.store = TableStore(context.workspace / "tables")
+        self.store = context.tables
         self.reads = {"recommendations": self.scored.writes["recommendations"]}
         self.types: dict[str, str] = self.ingest.details["id_types"]  # item, user -> integer or string
 

@@ -18,6 +18,7 @@ from crossweave.artifacts.scored import ScoredVectors
 from crossweave.errors import SettingsError
 from crossweave.scoring.users import read_users
 from crossweave.stages.export.source import ARROW_TYPES, Source
+from crossweave.storage.location import Location
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.scored_users import UserTables, user_rows
 from crossweave.tables.vectors import as_lists, lists_of
@@ -42,7 +43,7 @@ def index(source: Source, folder: Path) -> tuple[int, int]:
     return len(rows_NE), faiss.read_index(str(folder / "index.faiss")).ntotal
 
 
-def users(source: Source, folder: Path) -> tuple[int, int]:
+def users(source: Source, folder: Location) -> tuple[int, int]:
     """Write user_id and vector (float32) of every user of the users and interactions tables."""
     folders, kind = (source.model.folder, source.vectors.folder), ARROW_TYPES[source.types["user"]]
     attributes = len(source.manifest.attributes)

@@ -7,7 +7,6 @@ files that changed are read.
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -42,11 +41,11 @@ from crossweave.tables.item_gaps import item_gaps
 from crossweave.tables.item_rows import ItemColumns, LastNight, count_changed, item_rows
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.quarantine import last_run, quarantine_rows
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.refusals import group_by_reason, refused
 from crossweave.tables.source import Source, check_source, read_source
 from crossweave.tables.splits import is_drawn
-from crossweave.tables.store import Snapshot, TableStore
+from crossweave.tables.store import Snapshot
 from crossweave.tables.times import latest_event
 
 STAGE = "ingest"
@@ -88,7 +87,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
         for table in inputs.tables
         if table.passed_over
     ]
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     previous = receipts.latest(STAGE)
     prints = _prints(settings, inputs, context.date)
     fingerprint = digest(prints)
@@ -100,7 +99,7 @@ def ingest_catalog(context: StageContext, record: StageRecord) -> None:
     try:
         night.run(f"{STAGE}:{fingerprint}:{previous.run_id if previous else ''}")
     finally:
-        shutil.rmtree(night.staging, ignore_errors=True)
+        night.staging.remove()
         record.ledgers = night.ledgers
         record.notes += night.notes
         record.warnings += night.warnings
@@ -137,7 +136,7 @@ def plan_ingest(context: StageContext) -> tuple[PlanLine, dict[str, int] | None]
     Reads footers, and hashes the payloads of changed files; writes nothing.
     """
     inputs = check_inputs(context)
-    previous = Receipts(context.workspace).latest(STAGE)
+    previous = context.receipts.latest(STAGE)
     prints = _prints(context.settings, inputs, context.date)
     if previous is not None and previous.fingerprint == digest(prints):
         return PlanLine(STAGE, False, "the input files are those of the last run"), None
@@ -223,8 +222,8 @@ class _Night:
     def __init__(self, context: StageContext, inputs: Inputs, previous: Receipt | None, prints: dict[str, str]) -> None:
         self.context, self.settings, self.inputs, self.previous = context, context.settings, inputs, previous
         self.spark: SparkSession = context.spark
-        self.store = TableStore(context.workspace / "tables")
-        self.staging = context.workspace / "staging" / context.run_id
+        self.store = context.tables
+        self.staging = context.staging
         self.ledgers: dict[str, Ledger] = {}
         self.metrics: dict[str, float] = {}
         self.notes: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pyspark.sql import functions as F
 from crossweave.alignment.user_parts import UNKNOWN
 from crossweave.artifacts.model import TrainedModel
 from crossweave.artifacts.scored import SCORED, ScoredVectors, save_item_ids
-from crossweave.artifacts.sealed import draft_folder, open_sealed, put_in_place, seal
+from crossweave.artifacts.sealed import building, open_sealed, publish
 from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.feeding.items import open_items
@@ -34,7 +33,7 @@ from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
 from crossweave.tables.leakage import Leakage, find_leakage, held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.payloads import BATCH_BYTES, temporarily
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import spark_schema, table_schema
 from crossweave.tables.scored_users import UserTables, check_segments, user_rows, user_states
 from crossweave.tables.store import TableStore
@@ -62,7 +61,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     """
     settings = context.settings
     build_reranks(settings.score.rerank or {})
-    receipts = Receipts(context.workspace)
+    receipts = context.receipts
     tensors, trained = receipts.required("tensors"), receipts.required("train")
     reads, fingerprint = _inputs(context)
     record.reads = reads
@@ -74,7 +73,7 @@ def score_users(context: StageContext, record: StageRecord) -> None:
     if trained.details["tensors"] != manifest.fingerprint:
         raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
     model = TrainedModel.open(context.workspace / "models" / trained.details["folder"], trained.fingerprint)
-    store = TableStore(context.workspace / "tables")
+    store = context.tables
     rules = _rules(context, store, reads, as_trained=reads["catalog"] == tensors.reads["catalog"])
     vectors = _vectors(context, store, manifest, model, rules, fingerprint)
     users = _users(context, store, reads, tensors.details["protocol"], manifest.attributes).cache()
@@ -140,20 +139,20 @@ def score_users(context: StageContext, record: StageRecord) -> None:
 
 def is_current(context: StageContext) -> bool:
     """Say whether this date's users are scored with tonight's model."""
-    last = Receipts(context.workspace).latest(STAGE)
+    last = context.receipts.latest(STAGE)
     return last is not None and last.fingerprint == _inputs(context)[1]
 
 
 def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
     """Return the table versions to read and the fingerprint of all that decides the result."""
-    ingest, tensors, trained = (Receipts(context.workspace).required(n) for n in ("ingest", "tensors", "train"))
+    ingest, tensors, trained = (context.receipts.required(n) for n in ("ingest", "tensors", "train"))
     tables = ("catalog", "interactions", "users", "blocks")
     reads = {name: ingest.writes[name] for name in tables if name in ingest.writes or name != "blocks"}
     reads |= {name: tensors.writes[name] for name in ("item_index", "user_index")}
     facts = {
         "code": CODE_VERSION,
         "model": trained.fingerprint,
-        "reads": TableStore(context.workspace / "tables").identities(reads),
+        "reads": context.tables.identities(reads),
         "settings": context.settings.score.model_dump(mode="json"),
         "seed": context.settings.seed,
         "date": context.date.isoformat(),
@@ -165,7 +164,7 @@ def _shared(context: StageContext, reads: dict[str, int], manifest: Manifest) ->
     """Return what decides every user's list, beside the rules."""
     return {
         "code": CODE_VERSION,
-        "model": Receipts(context.workspace).required("train").fingerprint,
+        "model": context.receipts.required("train").fingerprint,
         "tensors": manifest.fingerprint,
         "indices": manifest.tables,
         "settings": context.settings.score.model_dump(mode="json"),
@@ -179,7 +178,7 @@ def _write_lists(
     """Write the table recommendations and, where something re-orders the lists, lists_before."""
     settings = context.settings.score
     tables, writes = {"recommendations": scored}, {}
-    staging = context.workspace / "staging" / context.run_id / "lists"
+    staging = context.staging / "lists"
     if settings.rerank or settings.explore.share:
         scored.write.parquet(spark_path(staging))
         both = read_parquet(context.spark, [staging], scored.schema)
@@ -190,7 +189,7 @@ def _write_lists(
         if same is not None and last is not None:
             new = new.unionByName(carried(context.spark, store, name, last, same, context.date))
         writes[name] = _replace(store, new, name)
-    shutil.rmtree(staging, ignore_errors=True)
+    staging.remove()
     return writes
 
 
@@ -231,8 +230,7 @@ def _vectors(
     """Run the item tower once; the workers memory-map its result, the rules and, where there is one, the index."""
     folder = SCORED.place(context.workspace, fingerprint)
     if open_sealed(SCORED, folder, fingerprint) is None:
-        draft = draft_folder(folder)
-        try:
+        with building(folder) as draft:
             index = store.read(context.spark, "item_index", manifest.versions["item_index"])
             ids = index.orderBy("item_index").select("item_id").toPandas()["item_id"]
             save_item_ids(draft, pa.array(ids, pa.string()))
@@ -241,10 +239,7 @@ def _vectors(
                 rules.save(draft / RULES)
             if context.settings.score.ann.index is not None:
                 write_index(model, draft, rules, context.settings.score)
-            seal(SCORED, draft, fingerprint, {"model": model.folder.name})
-            put_in_place(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            publish(SCORED, draft, folder, fingerprint, {"model": model.folder.name})
     return ScoredVectors.open(folder, fingerprint)
 
 
@@ -259,7 +254,7 @@ def save_vectors(trained: TrainedModel, manifest: Manifest, folder: Path) -> Non
         "center": targets.item_SE.mean(dim=0),
         "bias": targets.bias_S,
         "history": made.history_SD,
-        CANDIDATES: torch.from_numpy(items.candidate_N),
+        CANDIDATES: torch.from_numpy(items.candidate_N.copy()),  # torch wants arrays that it may write to
     }
     if targets.query_SD is not None:
         arrays["query"] = targets.query_SD

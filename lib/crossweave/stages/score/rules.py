@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from crossweave.config import Settings
 from crossweave.scoring.caps import Cap
 from crossweave.scoring.rules import BLOCKS, ItemRules, freshness_boost, reasons_for_short_list
 from crossweave.stages.score.workers import CANDIDATES, RULES
+from crossweave.storage.location import Location
 from crossweave.tables.item_rules import CatalogRules
 
 BLAMED = "user_id string, rule string"
@@ -61,7 +61,7 @@ def count_rules(rules: ItemRules, candidate_N: np.ndarray) -> dict[str, float]:
     return {f"rules.{name}.items": int((hides_N.astype(bool) & candidate_N).sum()) for name, hides_N in hidden.items()}
 
 
-def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Path, top_k: int) -> dict[str, float]:
+def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Location, top_k: int) -> dict[str, float]:
     """Return for each rule of how many users with fewer than `top_k` items it keeps one out that they could have had.
 
     `users` are those of the stage, `lists` the table recommendations, `folder` has the scored vectors.
@@ -73,7 +73,7 @@ def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Pat
     return {f"rules.{row['rule']}.users_short": row["count"] for row in blamed.groupBy("rule").count().collect()}
 
 
-def _blamed(folder: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _blamed(folder: Location, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     scored = ScoredVectors.open(folder)
     rules, candidate_N = ItemRules.load(scored.sealed.path(RULES)), scored.array(CANDIDATES)
     for batch in batches:

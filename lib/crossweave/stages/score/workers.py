@@ -6,7 +6,6 @@ import datetime
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +31,7 @@ from crossweave.scoring.reranks.base import NOWHERE, ItemFacts, places_in, reran
 from crossweave.scoring.rules import ItemRules
 from crossweave.scoring.topk import PAD, Kernel, TopK
 from crossweave.scoring.users import beyond_product, read_users
+from crossweave.storage.location import Location
 from crossweave.tables.schema import PAST_ITEM, RECOMMENDATIONS
 from crossweave.tables.vectors import lists_of
 from crossweave.training.item_tower import gather_items
@@ -47,9 +47,9 @@ class Task:
     """What a task needs to know; vectors are found on disk, never pickled."""
 
     key: str  # of all that decides the result; a process keeps what it loaded for one key
-    model: Path
-    scored: Path
-    tensors: Path
+    model: Location
+    scored: Location
+    tensors: Location
     date: datetime.date
     settings: ScoreSettings
     seed: int
