@@ -32,6 +32,7 @@ SCHEMES = {
 }
 """What users write → the store."""
 FOR_THE_JVM = {"s3": "s3a", "abfs": "abfss"}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*):/(/?)(.*)$", re.IGNORECASE | re.DOTALL)
 
 
@@ -203,6 +204,11 @@ class Location:
     def remove(self) -> None:
         """Remove a file, or a folder with all that is in it; what is gone already is fine."""
         self.store.remove(self.path)
+
+
+def is_url(given: str) -> bool:
+    """Say whether what a user writes is a URL: all else is a path of this machine, be it one with a colon."""
+    return _SCHEME.match(given) is not None
 
 
 def _default_name_node(text: str) -> str:
