@@ -157,7 +157,7 @@ def _place(place: str, any_store: bool) -> str:
 
 
 def _in_store(place: str) -> str:
-    """Return a URL as it is. Raises ValueError where it leads to no store; keys may stand in one, so it is not shown."""
+    """Return a URL as it is. Raises ValueError where it leads to no store."""
     try:
         found = Location.of(place)
     except SettingsError as error:
