@@ -17,18 +17,21 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crossweave.errors import SettingsError
+from crossweave.storage.location import Location, is_url
 
 MOST_BYTES = 4_000_000
 LARGEST = 2**63 - 1
 TORN = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AssertionError, RecursionError)
 """What OmegaConf and its YAML reader raise over text that somebody may have written."""
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 FREE_TEXT = re.compile(r"encoders\.|score\.rules\.(allow|block)\.|model\.(\w+_settings|collaborative|content_map)\b")
 """Settings below which an empty string may mean something."""
 PLACE = re.compile(
     r"workspace|inputs\.root|inputs\.\w+\.path|weights\.root|export\.path|encoders\..+\.(path|root|folder)"
 )
 """Settings that name a file or folder."""
+ANY_STORE = re.compile(r"workspace|inputs\.root|inputs\.\w+\.path|export\.path")
+"""Those of them that may lie in any store."""
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def read_file(path: Path) -> Any:
@@ -134,21 +137,36 @@ def _text(path: str, value: str) -> str:
         raise ValueError("expected text that UTF-8 can hold") from error
     if not value.strip() and not FREE_TEXT.match(path):
         raise ValueError("expected a name or a path, got an empty text")
-    return _local(value) if PLACE.fullmatch(path) else value
+    return _place(value, bool(ANY_STORE.fullmatch(path))) if PLACE.fullmatch(path) else value
 
 
-def _local(place: str) -> str:
-    """Return a place of this file system without its scheme. Raises ValueError for any other."""
+def _place(place: str, any_store: bool) -> str:
+    """Return a place of this file system without its scheme. Raises ValueError for one that no store can have."""
     if place.startswith("~"):
         raise ValueError(f"a leading ~ is the shell's, write the whole path, got {short(place)}")
-    if not SCHEME.match(place):
+    if not is_url(place):
         return place
     parts = urlsplit(place)
+    if parts.scheme.lower() != "file" and any_store:
+        return _in_store(place)
     if parts.scheme.lower() != "file":
         raise ValueError(f"the scheme {parts.scheme}:// is not served, only paths and file:/// are, got {short(place)}")
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise ValueError(f"expected file:///FOLDER, got {short(place)}")
     return unquote(parts.path)
+
+
+def _in_store(place: str) -> str:
+    """Return a URL as it is. Raises ValueError where it leads to no store."""
+    try:
+        found = Location.of(place)
+    except SettingsError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from error
+    if found.scheme in ("s3", "gs") and not BUCKET.fullmatch(found.host):
+        raise ValueError(
+            "expected s3://BUCKET/PATH or gs://BUCKET/PATH, with the name of a bucket and nothing beside it"
+        )
+    return place
 
 
 def short(value: Any) -> str:

@@ -33,6 +33,7 @@ SCHEMES = {
 """What users write → the store."""
 FOR_THE_JVM = {"s3": "s3a", "abfs": "abfss"}
 AT_ONCE = 16  # requests to a store
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*):/(/?)(.*)$", re.IGNORECASE | re.DOTALL)
 
 
@@ -217,6 +218,11 @@ def entries(places: Sequence[Location]) -> list[Entry | None]:
         return [place.entry() for place in places]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(Location.entry, places))
+
+
+def is_url(given: str) -> bool:
+    """Say whether what a user writes is a URL: all else is a path of this machine, be it one with a colon."""
+    return _SCHEME.match(given) is not None
 
 
 def _default_name_node(text: str) -> str:

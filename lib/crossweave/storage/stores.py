@@ -65,6 +65,12 @@ class Store(ABC):
         with self.open(path) as stream:
             return stream.read()
 
+    def piece(self, path: str, start: int, stop: int) -> bytes:
+        """Return the bytes of a file from a place to another one, both within it."""
+        with self.open(path) as stream:
+            stream.seek(start)
+            return stream.read(stop - start)
+
     def download(self, path: str, target: Path) -> None:
         """Copy a file to this machine."""
         with self.open(path) as source, target.open("wb") as copy:
@@ -259,6 +265,11 @@ class Bucket(Store):
         """Return an object's bytes."""
         with self._speaking():
             return bytes(self._files.cat_file(self.root + path))
+
+    def piece(self, path: str, start: int, stop: int) -> bytes:
+        """Return some of an object's bytes, in one request."""
+        with self._speaking():
+            return bytes(self._files.cat_file(self.root + path, start=start, end=stop))
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object to this machine."""

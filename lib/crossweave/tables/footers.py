@@ -10,15 +10,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from crossweave.errors import InputContractError
+from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.advice import advice
 from crossweave.tables.contract import ColumnType
-from crossweave.tables.input_files import find_files
+from crossweave.tables.input_files import THREADS, find_files
 from crossweave.tables.leaf_types import Stored
 from crossweave.tables.stored import FileColumn, FileColumns, read_footer
 from crossweave.tables.widening import filled, widest
@@ -41,10 +41,11 @@ class InputTable:
     """An input table that passed its footer checks."""
 
     name: str
-    root: Path  # the folder that `stamps` are relative to
-    files: tuple[Path, ...]
+    root: Location  # the folder that `stamps` are relative to
+    files: tuple[Location, ...]
     rows: int
-    stamps: Mapping[str, str]  # file -> its size and time of modification: the same ones mean the same file
+    stamps: Mapping[str, str]  # file -> its size and time of modification or content: the same ones mean the same file
+    sizes: Mapping[str, int]  # file -> its bytes
     names: tuple[str, ...]  # of all columns of the files, and of their folders
     kinds: Mapping[str, pa.DataType]  # wanted column -> the one type that it has over all files
     parts: tuple[Part, ...]
@@ -59,7 +60,7 @@ class InputTable:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(file.stat().st_size for file in self.files)
+        return sum(self.sizes.values())
 
     @property
     def types(self) -> dict[str, str]:
@@ -77,13 +78,14 @@ class Footers:
     def __init__(self, name: str, path: str) -> None:
         """Read them; raises InputContractError naming the file, as `preflight` does."""
         self.name = name
-        self.found = find_files(name, Path(path))
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            footers = list(pool.map(lambda file: read_footer(name, file), self.found.files))
+        self.found = find_files(name, path)
+        store, sizes = self.found.root.store, [entry.size for entry in self.found.entries.values()]
+        with ThreadPoolExecutor(THREADS) as pool:
+            footers = list(pool.map(lambda file, size: read_footer(name, file, store, size), self.found.files, sizes))
         self.rows = sum(footer.num_rows for footer in footers)
-        self.columns = dict(zip(self.found.files, map(FileColumns, footers), strict=True))
-        self.folders = {file: self.found.folder_values(file) for file in self.found.files}
-        names = [(*self.columns[file].names, *self.folders[file]) for file in self.found.files]
+        self.columns = dict(zip(self.found.entries, map(FileColumns, footers), strict=True))
+        self.folders = {file: self.found.folder_values(file) for file in self.found.entries}
+        names = [(*self.columns[file].names, *self.folders[file]) for file in self.found.entries]
         self.names = tuple(dict.fromkeys(name for own in names for name in own))
 
     @property
@@ -105,26 +107,23 @@ class Footers:
     def table(self, wanted: Mapping[str, ColumnType]) -> InputTable:
         """Check the wanted columns of every file; raises InputContractError naming file and column."""
         self._refuse_twins(wanted)
-        root = self.found.root
         kinds = {name: self._kind(name, column) for name, column in wanted.items()}
         parts: dict[tuple[str, ...], tuple[list[str], dict[str, FileColumn | None]]] = {}
-        for file in self.found.files:
+        for file in self.found.entries:
             columns = {name: self._held(file, name) for name in wanted}
             key = tuple("" if c is None else f"{c.path}: {c.stored.words}" for c in columns.values())
-            parts.setdefault(key, ([], columns))[0].append(file.relative_to(root).as_posix())
-        stats = {file.relative_to(root).as_posix(): file.stat() for file in self.found.files}
+            parts.setdefault(key, ([], columns))[0].append(file)
         folder_values = {
-            file.relative_to(root).as_posix(): {
-                name: values[name] for name in wanted if name in values and self.columns[file].find(name) is None
-            }
+            file: {name: values[name] for name in wanted if name in values and self.columns[file].find(name) is None}
             for file, values in self.folders.items()
         }
         return InputTable(
             self.name,
-            root,
+            self.found.root,
             self.found.files,
             self.rows,
-            {file: f"{stat.st_size}-{stat.st_mtime_ns}" for file, stat in stats.items()},
+            {file: entry.tag for file, entry in self.found.entries.items()},
+            {file: entry.size for file, entry in self.found.entries.items()},
             self.names,
             kinds,
             tuple(Part(frozenset(files), columns) for files, columns in parts.values()),
@@ -132,16 +131,16 @@ class Footers:
             self.found.passed_over,
         )
 
-    def _held(self, file: Path, name: str) -> FileColumn | None:
+    def _held(self, file: str, name: str) -> FileColumn | None:
         found = self.columns[file].find(name)
         return None if found is None or pa.types.is_null(found.stored.kind) else found
 
     def _kind(self, name: str, wanted: ColumnType) -> pa.DataType:
         """Return the one type of a column over all files."""
-        first: tuple[Path, Stored] | None = None
+        first: tuple[Location, Stored] | None = None
         kind = pa.null()
-        for file in self.found.files:
-            held = self._checked(file, name, wanted)
+        for file, below in zip(self.found.files, self.found.entries, strict=True):
+            held = self._checked(file, below, name, wanted)
             wide = widest([kind, held.kind])
             if wide is None:
                 assert first is not None
@@ -154,13 +153,13 @@ class Footers:
             kind, first = wide, first or (None if pa.types.is_null(held.kind) else (file, held))
         return filled(kind, wanted.default)
 
-    def _checked(self, file: Path, name: str, wanted: ColumnType) -> Stored:
+    def _checked(self, file: Location, below: str, name: str, wanted: ColumnType) -> Stored:
         """Return how a file holds a column, which Spark can read and the settings can use."""
         where = f"{file} of the {self.name} table"
-        columns = self.columns[file]
+        columns = self.columns[below]
         found = columns.find(name)
         if found is None:
-            if name in self.folders[file]:
+            if name in self.folders[below]:
                 return self._fitting(where, name, FOLDER, wanted)
             raise _lacking(where, self.name, name, columns.names)
         top, held = found.path[0], found.stored

@@ -34,7 +34,7 @@ def read_payloads(
     Only the named files are read: those that hold the wanted items. A row whose content is no longer what its hash
     says is left out: the caller counts. Several rows of one item may repeat a content.
     """
-    size = sum((source.table.root / file).stat().st_size for file in files)
+    size = sum(source.table.sizes[file] for file in files)
     with temporarily(spark, "spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks)):
         items = read_source(spark, source, files)
     keys = wanted.select(F.col("item_id").alias("_item"), "content_hash")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
 
 from crossweave.errors import SettingsError
+from crossweave.storage.location import Location
 from crossweave.tables.contract import ANY, ColumnType
 from crossweave.tables.expressions import columns_of
 from crossweave.tables.footers import Footers, InputTable, Part
@@ -159,10 +159,11 @@ def _with_folders(spark: SparkSession, table: InputTable, rows: DataFrame, files
     return joined.withColumns(filled).select(*rows.columns)
 
 
-def _relative(root: Path, path: Column) -> Column:
+def _relative(root: Location, path: Column) -> Column:
     """Return the path of a row's file below `root`; Spark gives it as a URI with percent escapes."""
-    plain = F.url_decode(F.replace(F.regexp_replace(path, "^file:/+", "/"), F.lit("+"), F.lit("%2B")))
-    return F.substring(plain, len(str(root)) + 2, 1 << 16)
+    bare = F.regexp_replace(path, "^file:/+" if root.is_local else "^[a-z0-9]+://[^/]*/", "/")
+    plain = F.url_decode(F.replace(bare, F.lit("+"), F.lit("%2B")))
+    return F.substring(plain, len(root.path.rstrip("/")) + 2, 1 << 16)
 
 
 def _with_derived(rows: DataFrame, source: Source) -> DataFrame:

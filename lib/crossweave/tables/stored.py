@@ -5,10 +5,11 @@ The Arrow schema that some writers keep in a file's metadata is used for nothing
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from crossweave.errors import InputContractError
+from crossweave.storage.location import Location
+from crossweave.storage.stores import Store
 from crossweave.tables.leaf_types import Stored, leaf
 
 UNREADABLE_CODECS = {"BROTLI", "LZO"}
@@ -154,13 +157,47 @@ def _struct(fields: Mapping[str, Stored], count: int) -> Stored:
     return Stored(words, kind, read, convert)
 
 
-def read_footer(name: str, file: Path) -> pq.FileMetaData:
-    """Read a file's footer; raises InputContractError naming the file where it cannot be read, and why."""
+class _Pieces(io.RawIOBase):
+    """A file of a store, of which the end comes in one request, which nearly every footer fits into."""
+
+    END = 1 << 16  # what pyarrow reads first, too
+
+    def __init__(self, store: Store, path: str, size: int) -> None:
+        self._store, self._path, self._size, self._at = store, path, size, 0
+        self._start = max(0, size - self.END)
+        self._end = store.piece(path, self._start, size) if size else b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, count: int = -1) -> bytes:
+        start, stop = self._at, self._size if count < 0 else min(self._at + count, self._size)
+        if start >= stop:
+            return b""
+        self._at = stop
+        if start < self._start:
+            return self._store.piece(self._path, start, stop)
+        return self._end[start - self._start : stop - self._start]
+
+
+def read_footer(name: str, file: Location, store: Store, size: int) -> pq.FileMetaData:
+    """Read the footer of a file of a store; raises InputContractError naming it where it cannot be read, and why."""
     where = f"{file} of the {name} table"
     try:
-        opened = file.open("rb")
+        opened = store.open(file.path) if file.is_local else cast(BinaryIO, _Pieces(store, file.path, size))
     except OSError as error:
-        raise InputContractError(f"{where} cannot be read: {error.strerror}", "mend its permissions") from error
+        why = error.strerror or "it has just gone"
+        raise InputContractError(f"{where} cannot be read: {why}", "mend its permissions") from error
     with opened as stream:
         size = stream.seek(0, os.SEEK_END)
         if size == 0:

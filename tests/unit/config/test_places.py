@@ -88,3 +88,48 @@ def test_an_export_never_replaces_the_workspace_its_rooms_the_input_or_home(
         assert "would replace" in refusal(workspace, export__path=target)
     check(workspace, export__path=workspace / "export")
     check(workspace, export__path=tmp_path / "out")
+
+
+def test_places_in_a_store_stand_in_no_other_s_way(tmp_path: Path) -> None:
+    shop = {"inputs__root": "s3://shop/in", "inputs__items__path": "s3a://shop/in/items"}
+    for workspace in ("s3://shop/ws", "s3://ws", "s3://shop", "s3://shop/in/items-ws", "gs://shop/in/items", tmp_path):
+        check(workspace, **shop)
+    for workspace in ("s3://shop/in/items", "s3a://shop/in/items/ws/", "s3n://shop/x/../in/items"):
+        assert "lies in inputs.items.path" in refusal(workspace, **shop)
+    assert "lies in inputs.items.path" in refusal("s3://shop/ws", inputs__items__path="s3://shop")
+    assert "lies in inputs.users.path" in refusal("hdfs://n:8020/a/ws", inputs__users__path="hdfs://n:8020/a")
+
+
+def test_an_export_in_a_store_never_replaces_the_workspace_its_rooms_or_the_input() -> None:
+    for target in (
+        "s3://shop/ws",
+        "s3a://shop/ws/tables/x",
+        "s3://shop",
+        "s3://shop/in",
+        "s3n://shop/in/users.parquet",
+    ):
+        assert "would replace" in refusal(
+            "s3://shop/ws",
+            inputs__root="s3://shop/in",
+            inputs__users__path="s3://shop/in/users.parquet",
+            export__path=target,
+        )
+    assert "would replace all of that store" in refusal("s3://shop/ws", export__path="s3://out/")
+    for target in ("s3://shop/ws/export", "s3://shop/ws-out", "s3://out/tables", "gs://shop/ws/tables"):
+        check("s3://shop/ws", inputs__root="s3://shop/in", export__path=target)
+
+
+@pytest.mark.parametrize("name", ["workspace", "inputs.root", "inputs.items.path", "inputs.blocks.path", "export.path"])
+@pytest.mark.parametrize("url", ["s3:///ws", "hdfs://", "ftp://h/ws", "s3://key:secret@shop/ws", "gs://a b/ws"])
+def test_a_url_that_leads_nowhere_is_refused_by_its_setting(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
+    with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
+        load_settings([REPOSITORY_CONF / "local.yaml"], [f"{name}={url}"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_relative_path_with_a_colon_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "a:" / "ws") in refusal("a:/ws", inputs__items__path="a:/.")

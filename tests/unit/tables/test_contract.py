@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crossweave.errors import InputContractError
+from crossweave.storage.location import Location
 from crossweave.tables.contract import (
     ANY,
     BYTES,
@@ -46,7 +47,7 @@ def test_a_good_folder_gives_its_files_rows_and_schema(tmp_path: Path) -> None:
     second, first = put(tmp_path / "b.parquet", 3), put(tmp_path / "a.parquet", 2)
     table = preflight("items", str(tmp_path), COLUMNS)
     assert isinstance(table, InputTable)
-    assert (table.name, table.files, table.rows) == ("items", (first, second), 5)
+    assert (table.name, table.files, table.rows) == ("items", (Location.of(first), Location.of(second)), 5)
     assert table.is_integer("item_id") and not table.is_integer("title")
 
 
@@ -65,7 +66,7 @@ def test_files_below_a_folder_are_found_and_hidden_ones_ignored(tmp_path: Path) 
         (tmp_path / hidden).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / hidden).write_bytes(b"torn")
     (tmp_path / "notes.txt").write_text("not a table")
-    assert preflight("items", str(tmp_path), COLUMNS).files == tuple(wanted)
+    assert preflight("items", str(tmp_path), COLUMNS).files == tuple(map(Location.of, wanted))
 
 
 def test_a_table_below_a_hidden_folder_is_not_hidden_by_where_it_lies(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_table_below_a_hidden_folder_is_not_hidden_by_where_it_lies(tmp_path: 
 
 def test_a_folder_that_is_called_like_a_parquet_file_is_looked_into(tmp_path: Path) -> None:
     path = put(tmp_path / "items.parquet" / "part-0.parquet")  # as Spark writes it
-    assert preflight("items", str(tmp_path), COLUMNS).files == (path,)
+    assert preflight("items", str(tmp_path), COLUMNS).files == (Location.of(path),)
 
 
 def test_no_such_path_is_named(tmp_path: Path) -> None:
