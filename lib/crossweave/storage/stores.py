@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
+import functools
+import glob
 import io
 import os
 import shutil
+import socket
 import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from crossweave.errors import SettingsError, TryAgainError
+from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
 from crossweave.storage.names import temporary, temporary_name
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "hdfs": "hdfs-native"}
@@ -126,27 +131,25 @@ class Disk(Store):
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, whole, and wait until the disk has it."""
-        draft = _draft_of(path)
-        _write(draft, data)
-        draft.replace(path)
+        with _draft_of(path) as draft:
+            _write(draft, data)
+            draft.replace(path)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file, whole, unless there is one."""
-        draft = _draft_of(path)
-        _write(draft, data)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
+        with _draft_of(path) as draft:
+            _write(draft, data)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return False
         return True
 
     def upload(self, source: Path, path: str) -> None:
         """Copy a file, whole."""
-        draft = _draft_of(path)
-        shutil.copyfile(source, draft)
-        draft.replace(path)
+        with _draft_of(path) as draft:
+            shutil.copyfile(source, draft)
+            draft.replace(path)
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that is in it."""
@@ -161,10 +164,15 @@ def _entry_of(found: os.stat_result) -> Entry:
     return Entry(found.st_size, when, f"{found.st_size}-{found.st_mtime_ns}")
 
 
-def _draft_of(path: str) -> Path:
+@contextlib.contextmanager
+def _draft_of(path: str) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return temporary(target)
+    draft = temporary(target)
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _write(draft: Path, data: bytes) -> None:
@@ -184,6 +192,8 @@ class Bucket(Store):
         self.root = host.partition("@")[0]
         with self._speaking():
             self._files: Any = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme, host))
+        if scheme == "s3":
+            self._files.retries = 2  # on top of botocore's own
 
     def entry(self, path: str) -> Entry | None:
         """Return what an object is like; None where there is none."""
@@ -205,7 +215,7 @@ class Bucket(Store):
                 found = self._files.ls((self.root + path).rstrip("/"), detail=False)
         except FileNotFoundError:
             return []
-        below = [name.rstrip("/") for name in found if name.rstrip("/") != (self.root + path).rstrip("/")]
+        below = {name.rstrip("/") for name in found} - {(self.root + path).rstrip("/")}
         return [name.rpartition("/")[2] for name in below]
 
     def walk(self, path: str) -> Iterator[tuple[str, Entry]]:
@@ -243,12 +253,18 @@ class Bucket(Store):
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one."""
-        try:
-            with self._speaking(writing=True):
-                self._files.pipe_file(self.root + path, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        for _ in range(TRIES):
+            try:
+                with self._speaking(writing=True):
+                    self._files.pipe_file(self.root + path, data, mode="create")
+                return True
+            except FileExistsError:
+                return False
+            except TryAgainError as error:
+                if AT_ONCE not in error.message:
+                    raise
+                time.sleep(0.2)  # another writer is about to create it, or to fail
+        raise TryAgainError(f"{self.url}{path} is being written by others all the time", AGAIN)
 
     def upload(self, source: Path, path: str) -> None:
         """Copy a file of this machine; large ones in parts, which appear together."""
@@ -257,43 +273,85 @@ class Bucket(Store):
 
     def remove(self, path: str) -> None:
         """Remove an object and all below its name."""
+        if path == "/":  # never the bucket itself
+            for name in self.names(path):
+                self.remove(path + name)
+            return
         with contextlib.suppress(FileNotFoundError), self._speaking():
-            self._files.rm(self.root + path, recursive=True)
+            self._files.rm(glob.escape(self.root + path), recursive=True)  # it alone takes names for patterns
 
     @contextlib.contextmanager
     def _speaking(self, writing: bool = False) -> Iterator[None]:
         """Give what a store's client raises the name of what can be done about it."""
         try:
             yield
-        except FileExistsError:
-            raise
-        except FileNotFoundError as error:
-            if writing:
-                raise SettingsError(f"{self.url} does not exist", "make the bucket, or name another") from error
-            raise
-        except PermissionError as error:
-            raise SettingsError(f"{self.url} refuses: {error}", CREDENTIALS) from error
-        except ImportError:
+        except (FileExistsError, ImportError):
             raise
         except Exception as error:
-            module, said = type(error).__module__.partition(".")[0], f"{type(error).__name__}: {error}"
+            code, said = _code_of(error), f"{type(error).__name__}: {_first_line(error)}"
+            if _is_of_this_machine(error):
+                raise
+            if code in ("PreconditionFailed", "412"):
+                raise FileExistsError(said) from error
+            if isinstance(error, FileNotFoundError):
+                if not self._is_there():
+                    raise SettingsError(f"{self.url} does not exist", "make the bucket, or name another") from error
+                if not writing:
+                    raise
+            if isinstance(error, PermissionError):
+                raise SettingsError(f"{self.url} refuses: {_first_line(error)}", CREDENTIALS) from error
             if "Credential" in type(error).__name__:
                 raise SettingsError(f"{self.url}: there are no credentials ({said})", CREDENTIALS) from error
-            if module in LIBRARIES or isinstance(error, OSError | TimeoutError):
-                raise TryAgainError(
-                    f"{self.url} does not answer as it should: {said}",
-                    "run the same command again; if it stays, ask ./submit.sh doctor",
-                ) from error
+            if type(error).__module__.partition(".")[0] in LIBRARIES or isinstance(error, OSError | TimeoutError):
+                raise TryAgainError(f"{self.url} does not answer as it should: {code} {said}", AGAIN) from error
             raise
 
+    def _is_there(self) -> bool:
+        """Say whether the bucket is there; who may not ask, is told so by what he does next."""
+        if self.url not in _FOUND:
+            try:
+                self._files.info(self.root)
+            except FileNotFoundError:
+                return False
+            except Exception:
+                return True
+            _FOUND.add(self.url)
+        return True
 
+
+_FOUND: set[str] = set()
+"""The buckets that this process has seen."""
+TRIES = 5
+AT_ONCE = "ConditionalRequestConflict"
+"""What S3 says to one of two who create an object at the same moment."""
+AGAIN = "run the same command again; if it stays, ask ./submit.sh doctor"
 CREDENTIALS = "export the store's credentials, or give the machine a role that may read and write there"
 LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google", "asyncio", "fsspec")
 
 
+def _code_of(error: Exception) -> str:
+    """Return what an S3 calls an error, where it is its."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _is_of_this_machine(error: Exception) -> bool:
+    """Say whether an error is of the file that a copy comes from or goes to: no store names files so."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return isinstance(error, OSError) and (full or (error.errno is not None and error.filename is not None))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).replace("\\n", "\n").partition("\n")[0]
+
+
 def _options(scheme: str, host: str) -> dict[str, Any]:
-    if scheme == "s3" and os.environ.get("AWS_ENDPOINT_URL"):
-        return {"config_kwargs": {"s3": {"addressing_style": "path"}}}  # who is not Amazon seldom has names for buckets
+    if scheme == "s3":
+        # Nobody there is known within some twenty seconds; who is not Amazon seldom has names for buckets.
+        config: dict[str, Any] = {"connect_timeout": 3, "retries": {"total_max_attempts": 3, "mode": "standard"}}
+        if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
+            config["s3"] = {"addressing_style": "path"}
+        return {"config_kwargs": config}
     if scheme == "abfs":
         return {"account_name": host.partition("@")[2].partition(".")[0], "anon": False}
     return {}
@@ -311,10 +369,9 @@ class Hdfs(Store):
     """HDFS without a JVM: a file is written under another name, and then renamed."""
 
     def __init__(self, host: str) -> None:
-        from hdfs_native import Client
-
         self.url = f"hdfs://{host}"
-        self._client: Any = Client(self.url)
+        with self._speaking():
+            self._client: Any = _hdfs_client(self.url, os.environ.get("HADOOP_CONF_DIR", ""), os.getpid())
 
     def entry(self, path: str) -> Entry | None:
         """Return what a file is like; None where there is none."""
@@ -351,7 +408,17 @@ class Hdfs(Store):
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading."""
         with self._speaking():
-            return cast(BinaryIO, io.BufferedReader(self._client.read(path), BUFFER))
+            return cast(BinaryIO, io.BufferedReader(_Reader(self._client.read(path)), BUFFER))
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes."""
+        with self._speaking():
+            return super().read(path)
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy a file to this machine."""
+        with self._speaking():
+            super().download(path, target)
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, whole."""
@@ -376,10 +443,13 @@ class Hdfs(Store):
         folder, _, name = path.rpartition("/")
         draft = f"{folder}/{temporary_name(name)}"
         with self._speaking():
-            self._client.mkdirs(folder or "/", 0o755, True)
-            with self._client.create(draft, WriteOptions(overwrite=True)) as stream:
-                write(stream)
             try:
+                self._client.mkdirs(folder or "/", 0o755, True)
+            except FileExistsError as error:
+                raise SettingsError(f"{self.url}{folder} is a file", "remove it, or name another folder") from error
+            try:
+                with self._client.create(draft, WriteOptions(overwrite=True)) as stream:
+                    write(stream)
                 self._client.rename(draft, path, overwrite)
             except BaseException:
                 with contextlib.suppress(Exception):
@@ -388,6 +458,10 @@ class Hdfs(Store):
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that is in it."""
+        if path == "/":
+            for name in self.names(path):
+                self.remove(path + name)
+            return
         with contextlib.suppress(FileNotFoundError), self._speaking():
             self._client.delete(path, True)
 
@@ -396,17 +470,63 @@ class Hdfs(Store):
         """Give what the client raises the name of what can be done about it."""
         try:
             yield
-        except (FileExistsError, FileNotFoundError):
+        except (FileExistsError, FileNotFoundError, CrossweaveError, ImportError, TypeError):
             raise
-        except PermissionError as error:
-            raise SettingsError(f"{self.url} refuses: {error}", "give the user who runs the job the rights") from error
         except Exception as error:
-            if type(error).__module__.startswith(("hdfs_native", "builtins")) and not isinstance(error, TypeError):
-                raise TryAgainError(
-                    f"{self.url} does not answer as it should: {type(error).__name__}: {error}",
-                    "run the same command again; if it stays, ask ./submit.sh doctor",
+            said = f"{type(error).__name__}: {_first_line(error)}"
+            if _is_of_this_machine(error):
+                raise
+            if isinstance(error, PermissionError) or "AccessControlException" in said:
+                raise SettingsError(
+                    f"{self.url} refuses: {said}", "give the user who runs the job the rights"
                 ) from error
+            if any(name in said for name in NO_SUCH_NAME):
+                raise SettingsError(f"{self.url} has no such place for a file: {said}", "name another") from error
+            if type(error).__module__.startswith(("hdfs_native", "builtins", "socket")):
+                raise TryAgainError(f"{self.url} does not answer as it should: {said}", AGAIN) from error
             raise
+
+
+NO_SUCH_NAME = ("InvalidPathException", "ParentNotDirectoryException", "must both be directories")
+
+
+@functools.lru_cache(maxsize=16)
+def _hdfs_client(url: str, conf: str, process: int) -> Any:
+    """Return the client of a process: `conf` is where it looks, and a child has none of its parent's threads."""
+    from hdfs_native import Client
+
+    host, _, port = url.removeprefix("hdfs://").partition(":")
+    if port:  # the client itself would try for minutes
+        socket.create_connection((host, int(port)), timeout=5).close()
+    return Client(url)
+
+
+class _Reader(io.RawIOBase):
+    """A file of HDFS as Python reads files; the client's own lacks what a buffer asks for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._size, self._at = file, len(file), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._size - self._at)
+        if length <= 0:
+            return 0
+        buffer[:length] = self._file.read_range(self._at, length)
+        self._at += length
+        return length
 
 
 def _entry_of_status(status: Any) -> Entry:
