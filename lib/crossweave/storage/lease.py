@@ -126,7 +126,7 @@ class _Numbered(Lease):
         # An answer that got lost is asked for again, and then the object is there: the token tells whose it is.
         if not _place(self.root, self.number).create(mine) and self._read(self.number).get("token") != self._token:
             raise _held(self.root, _holder(self.root, self.number))
-        newest = max(_numbers(self.root))
+        newest = max(_numbers(self.root), default=self.number)
         if newest != self.number:  # many came and went since the first look, and the objects between are gone
             _place(self.root, self.number).remove()
             raise _held(self.root, _holder(self.root, newest))
@@ -141,7 +141,7 @@ class _Numbered(Lease):
         if not self._lost and thorough:
             self._look()
         if self._lost:
-            raise TryAgainError(self._lost, "what this run had not published yet is lost; the other run goes on")
+            raise TryAgainError(self._lost, HINT)
 
     def release(self) -> None:
         """Stop living, and let the next one come at once."""
