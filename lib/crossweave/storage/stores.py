@@ -171,8 +171,10 @@ def _draft_of(path: str) -> Iterator[Path]:
     draft = temporary(target)
     try:
         yield draft
-    finally:
+    except Exception:
         draft.unlink(missing_ok=True)
+        raise
+    draft.unlink(missing_ok=True)
 
 
 def _write(draft: Path, data: bytes) -> None:
