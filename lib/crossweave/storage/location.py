@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from crossweave.errors import SettingsError
-from crossweave.storage.stores import Entry, Store, open_store
+from crossweave.storage.opening import open_store
+from crossweave.storage.stores import Entry, Store
 
 SCHEMES = {
     "file": "file",
@@ -31,10 +32,13 @@ SCHEMES = {
     "hdfs": "hdfs",
 }
 """What users write → the store."""
+MISSING = {"s3": "bucket", "gs": "bucket", "abfs": "container of an account", "hdfs": "host"}
+EXPECTED = {"s3": "BUCKET", "gs": "BUCKET", "abfs": "CONTAINER@ACCOUNT.dfs.core.windows.net", "hdfs": "HOST:PORT"}
 FOR_THE_JVM = {"s3": "s3a", "abfs": "abfss"}
 AT_ONCE = 16  # requests to a store
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_URL = re.compile(r"^([a-z][a-z0-9+.-]*):/(/?)(.*)$", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"^([a-z][a-z0-9+.-]+):(/{0,2})(.*)$", re.IGNORECASE | re.DOTALL)  # one letter is no store
+_ACCOUNT = re.compile(r"^[^@]+@[^@.]+\..+$")
 
 
 @dataclass(frozen=True, order=True)
@@ -55,25 +59,23 @@ class Location:
             return given
         text = os.fspath(given)
         found = _URL.match(text)
-        if found is None:
+        if found is None or (found[1].lower() not in SCHEMES and not found[2]):
             return cls("file", "", str(Path(text).resolve()))
-        scheme, twice, rest = found[1].lower(), found[2], found[3]
+        scheme, slashes, rest = found[1].lower(), found[2], found[3]
         if scheme not in SCHEMES:
             raise SettingsError(
                 f"{text} lies in a store that crossweave does not know", f"it knows {', '.join(sorted(SCHEMES))}"
             )
-        store = SCHEMES[scheme]
+        store, (host, _, path) = SCHEMES[scheme], rest.partition("/")
         if store == "file":
-            return cls("file", "", str(Path("/" + rest.lstrip("/")).resolve()))
-        host, _, path = rest.partition("/")
-        if store == "hdfs" and twice and not host:
+            if not slashes or (slashes == "//" and host not in ("", "localhost")):
+                raise SettingsError(f"{text} names no file of this machine", "write file:///PATH")
+            return cls("file", "", str(Path("/" + (path if slashes == "//" else rest)).resolve()))
+        if store == "hdfs" and slashes == "//" and not host:
             host = _default_name_node(text)
-        if not twice or not host:
-            raise SettingsError(
-                f"{text} names no {'host' if store == 'hdfs' else 'bucket'}", f"write {store}://HOST/PATH"
-            )
-        path = posixpath.normpath("/" + path)
-        return cls(store, host, "/" if path == "//" else path)
+        if slashes != "//" or not _is_host(store, host):
+            raise SettingsError(f"{text} names no {MISSING[store]}", f"write {scheme}://{EXPECTED[store]}/PATH")
+        return cls(store, host, posixpath.normpath("/" + path.lstrip("/")))
 
     def __truediv__(self, name: str) -> Location:
         return Location(self.scheme, self.host, posixpath.normpath(posixpath.join(self.path, name)))
@@ -223,6 +225,13 @@ def entries(places: Sequence[Location]) -> list[Entry | None]:
 def is_url(given: str) -> bool:
     """Say whether what a user writes is a URL: all else is a path of this machine, be it one with a colon."""
     return _SCHEME.match(given) is not None
+
+
+def _is_host(store: str, host: str) -> bool:
+    """Say whether that can be the name of a bucket, container or name node; no secrets are taken in it."""
+    if store == "abfs":
+        return _ACCOUNT.match(host) is not None
+    return bool(host) and "@" not in host and (store == "hdfs" or ":" not in host)
 
 
 def _default_name_node(text: str) -> str:

@@ -21,8 +21,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError
+from crossweave.storage.bucket import Bucket
 from crossweave.storage.location import Location
-from crossweave.storage.stores import Bucket
 from crossweave.tables.contract import ID, TEXT
 from crossweave.tables.footers import Footers, InputTable, preflight
 from crossweave.tables.input_files import find_files
