@@ -6,6 +6,7 @@ parquet-mr 1.13 cuts row groups by bytes only, so each row group gets a file of 
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 from petastorm.etl.dataset_metadata import materialize_dataset
@@ -50,4 +51,35 @@ def write_dataset(
 
 def _files(folder: Location) -> Any:
     """Return a store as Petastorm asks it for what Spark wrote, on the driver and on the workers."""
-    return folder.store.for_pyarrow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this door of pyarrow is an old one: Petastorm knows no other
+        from pyarrow.filesystem import FileSystem
+
+    class Files(FileSystem):  # type: ignore[misc]
+        """A store of fsspec's behind pyarrow's old interface."""
+
+        pathsep = "/"
+        files = folder.store.for_pyarrow
+
+        def open(self, path: str, mode: str = "rb") -> Any:
+            return self.files.open(path, mode)
+
+        def exists(self, path: str) -> bool:
+            return bool(self.files.exists(path))
+
+        def isdir(self, path: str) -> bool:
+            return bool(self.files.isdir(path))
+
+        def isfile(self, path: str) -> bool:
+            return bool(self.files.isfile(path))
+
+        def rm(self, path: str, recursive: bool = False) -> None:
+            self.files.rm(path, recursive=recursive)
+
+        def _isfilestore(self) -> bool:
+            return False
+
+        def walk(self, path: str) -> Any:
+            return iter(self.files.walk(path))
+
+    return Files()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from crossweave.config import Settings
 from crossweave.runtime import python_daemon
+from crossweave.runtime.stores_of_spark import jars_for, schemes_of, store_settings
 
 
 def open_session(settings: Settings, app_name: str) -> SparkSession:
@@ -29,6 +31,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     os.environ["LANGUAGE"] = "C"  # the JVM passes on what the system says of a fault: in one language
     if locale.getencoding().upper() != "UTF-8":
         os.environ["LC_ALL"] = "C.UTF-8"  # Java, started below, names files in the letters of its locale
+    schemes = schemes_of(settings)
+    _bring(jars_for(schemes))
     SparkContext._ensure_initialized()  # the JVM knows the master; until it is asked, SparkConf is empty
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)
@@ -63,7 +67,7 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         # The v2 committer may leave a file of a dead attempt beside that of its successor.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "1",
     }
-    for key, value in fixed.items():
+    for key, value in (fixed | store_settings(schemes)).items():
         builder = builder.config(key, value)
     on_interrupt = signal.getsignal(signal.SIGINT)
     session = builder.getOrCreate()
@@ -71,3 +75,12 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         # Spark's own handler would speak to the JVM on a connection that may be waiting for it: runtime/stopping.py.
         signal.signal(signal.SIGINT, on_interrupt)
     return session
+
+
+def _bring(options: dict[str, str]) -> None:
+    """Add settings to the words that a JVM of our own will be started with; one that runs has its jars."""
+    if SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ:
+        return
+    words = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+    more = [word for key, value in options.items() if key not in words for word in ("--conf", f"{key}={value}")]
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"{shlex.join(more)} {words}" if more else words

@@ -53,7 +53,7 @@ def read_parquet(spark: SparkSession, paths: Iterable[str | Place], schema: Stru
 
 def check_workspace(folder: Place) -> None:
     """Raise SettingsError where the tables' log (delta-rs) or Hadoop would take a workspace's path for another one."""
-    found = _UNFIT.search(str(folder))
+    found = _UNFIT.search(Location.of(folder).path)
     if found is not None:
         raise SettingsError(
             f"the workspace {folder}: delta-rs or Hadoop takes {found.group()!r} in a path for something else",

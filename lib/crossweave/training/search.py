@@ -174,8 +174,8 @@ def _run(plan: SearchPlan, train: Train, trials: Sequence[Trial], parameters: di
     return Trial(number, state, parameters, judged.metric, seconds, judged.curve, judged.figures, error)
 
 
-def _write(folder: Location, trials: Sequence[Trial]) -> None:
-    (folder / TRIALS).put("".join(json.dumps(asdict(trial)) + "\n" for trial in trials))
+def _write(folder: Place, trials: Sequence[Trial]) -> None:
+    (Location.of(folder) / TRIALS).put("".join(json.dumps(asdict(trial)) + "\n" for trial in trials))
 
 
 def _study(plan: SearchPlan, trials: Sequence[Trial], seed: int) -> optuna.Study:
