@@ -55,7 +55,7 @@ def _files(folder: Location) -> Any:
         warnings.simplefilter("ignore")  # that this door of pyarrow is an old one: Petastorm knows no other
         from pyarrow.filesystem import FileSystem
 
-    class Files(FileSystem):  # type: ignore[misc]
+    class Files(FileSystem):
         """A store of fsspec's behind pyarrow's old interface."""
 
         pathsep = "/"

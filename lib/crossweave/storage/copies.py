@@ -21,6 +21,7 @@ from crossweave.storage.host import host_folder
 from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
 
+YOUNG_SECONDS = 300  # a copy asked for in that time stays, however many there are
 CHUNK = 1 << 22  # bytes read at a time
 MOST = "CROSSWEAVE_COPIES_GB"
 """Environment variable: gigabytes that the copies of a host may take. Without it, half of what its disk holds."""
@@ -115,18 +116,19 @@ def _fetch(place: Location, copy: Path, mark: FileMark, what: str, remedy: str) 
 
 def _make_room(folder: Path, size: int) -> None:
     """Remove the copies that nobody opened for longest, until there is room. Who has one mapped goes on reading it."""
-    most = _most_bytes(folder)
-    found = sorted((path.stat().st_atime_ns, path.stat().st_size, path) for path in folder.iterdir() if _is_copy(path))
-    held = sum(own for _, own, _ in found)
-    for _, own, path in found:
-        if held + size <= most:
+    most, held, found = _most_bytes(folder), size, list[tuple[int, int, Path]]()
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has made room just now
+            if not path.name.startswith("."):
+                stat = path.stat()
+                held += stat.st_size
+                found.append((stat.st_atime_ns, stat.st_size, path))
+    for opened, own, path in sorted(found):
+        # Who was told of a copy a moment ago has yet to open it.
+        if held <= most or time.time_ns() - opened < YOUNG_SECONDS * 10**9:
             return
         path.unlink(missing_ok=True)
         held -= own
-
-
-def _is_copy(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")
 
 
 def _most_bytes(folder: Path) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossweave.errors import ArtifactError, TableError
+from crossweave.storage.lease import fence
 from crossweave.storage.location import Location
 
 Place = Location | os.PathLike[str]
@@ -31,8 +32,12 @@ def read_json(place: Place) -> Any:
 
 
 def write_record(place: Place, schema: int, value: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole, with the version of its schema and its own sha-256, for `read_record`."""
+    """Write a JSON object, whole, with the version of its schema and its own sha-256, for `read_record`.
+
+    Raises TryAgainError where another run has taken over the workspace that this process held.
+    """
     whole = {"schema": schema, **value}
+    fence(Location.of(place), thorough=True)  # with a record, what it speaks of exists for others
     write_json(place, whole | {"sha256": digest(whole)})
 
 

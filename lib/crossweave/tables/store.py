@@ -26,6 +26,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyspark.sql import DataFrame, SparkSession
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
+from crossweave.storage.lease import fence
 from crossweave.storage.location import AT_ONCE, Location, entries
 from crossweave.storage.records import Place
 from crossweave.storage.stores import Entry
@@ -199,7 +200,8 @@ class TableStore:
 
         `properties` are kept by the commit that creates the table.
         Raises TableError for a missing, empty, truncated or otherwise typed file, ReconciliationError where the
-        footers count other rows than expected, and TryAgainError where another writer committed since `base`.
+        footers count other rows than expected, and TryAgainError where another writer committed since `base`, or
+        another run has taken over the workspace.
         """
         places = [Location.of(file) for file in files]
         checked = [self._validate(name, place, entry) for place, entry in zip(places, entries(places), strict=True)]
@@ -218,6 +220,7 @@ class TableStore:
             app_transactions=[Transaction(APP_ID, next_version), *([Transaction(once, 1)] if once else [])],
         )
         schema = Schema.from_arrow(table_schema(name))
+        fence(self.root, thorough=True)
         try:
             if table is None:
                 self.folder(name).make_folder()

@@ -123,6 +123,7 @@ def test_the_copies_that_nobody_opened_for_longest_go_first(
     s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(copies.MOST, "2.5e-6")  # 2,500 bytes
+    monkeypatch.setattr(copies, "YOUNG_SECONDS", 0)
     marks = [stored(s3 / f"{number}", bytes([number]) * 1000, tmp_path) for number in range(4)]
 
     def use(number: int) -> None:
@@ -135,6 +136,15 @@ def test_the_copies_that_nobody_opened_for_longest_go_first(
     assert held() == sorted(marks[number].sha256 for number in (0, 2))
     use(3)
     assert held() == sorted(marks[number].sha256 for number in (2, 3))
+
+
+def test_a_copy_that_was_just_asked_for_stays_whatever_the_bound(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(copies.MOST, "1e-9")
+    marks = [stored(s3 / f"{number}", bytes([number]) * 1000, tmp_path) for number in range(3)]
+    found = [verified(s3 / f"{number}", mark, "model", REMEDY) for number, mark in enumerate(marks)]
+    assert [path.read_bytes()[:1] for path in found] == [b"\0", b"\1", b"\2"]
 
 
 def test_a_bound_that_is_no_number_is_refused(s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
