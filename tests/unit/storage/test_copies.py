@@ -20,14 +20,14 @@ REMEDY = "train again"
 READER = """
 import sys, time
 from pathlib import Path
-from crossweave.storage import copies, stores
+from crossweave.storage import bucket, copies
 from crossweave.storage.location import Location
-download = stores.Bucket.download
+download = bucket.Bucket.download
 def counted(store, path, target):
     Path(sys.argv[4]).open("a").write("one\\n")
     time.sleep(1)
     download(store, path, target)
-stores.Bucket.download = counted
+bucket.Bucket.download = counted
 sys.stdin.readline()
 print(copies.verified(Location.of(sys.argv[1]), copies.FileMark(int(sys.argv[2]), sys.argv[3]), "model", "train again"))
 """
