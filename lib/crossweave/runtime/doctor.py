@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from importlib import metadata
 from pathlib import Path
 
 from crossweave.config import Settings
+from crossweave.errors import CrossweaveError
+from crossweave.runtime.stores_of_spark import jars_for
+from crossweave.storage.location import Location
 
 PINS = {
     "pyspark": "3.5.9",
@@ -51,8 +55,8 @@ def examine(settings: Settings, spark_conf: Path | None) -> Iterator[Finding]:
         _horovod,
         _gpu,
         lambda: _cores(settings),
-        lambda: _workspace(Path(settings.workspace).resolve()),
-        lambda: _disk(Path(settings.workspace).resolve()),
+        lambda: _workspace(Location.of(settings.workspace)),
+        lambda: _disk(Location.of(settings.workspace)),
         _port,
     ]
     if spark_conf is not None:
@@ -116,7 +120,25 @@ def _cores(settings: Settings) -> Finding:
     return Finding("cores", cores >= wanted, f"{cores} for {wanted} training threads", mend)
 
 
-def _workspace(folder: Path) -> Finding:
+def _workspace(place: Location) -> Finding:
+    return _folder(place.local) if place.is_local else _store(place)
+
+
+def _store(place: Location) -> Finding:
+    """Write a probe twice, only where there is none: the lease and every commit rest on the second being refused."""
+    mend = "docs/stores.md says which variables the store needs; it must refuse a second conditional put"
+    probe = place / f".probe-{uuid.uuid4().hex}"
+    try:
+        first, second = probe.create("probe"), probe.create("another")
+        probe.remove()
+    except CrossweaveError as error:
+        return Finding("workspace", False, error.message, error.hint or mend)
+    jars = ", ".join(jars_for({place.scheme}).get("spark.jars.packages", "").split(",")[:1])
+    found = f"{place} can be written{f'; Spark gets {jars} and its parts' if jars else ''}"
+    return Finding("workspace", first and not second, found if first and not second else f"{place} puts twice", mend)
+
+
+def _folder(folder: Path) -> Finding:
     mend = "name another folder with --set workspace=FOLDER; it needs rename and file locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +152,9 @@ def _workspace(folder: Path) -> Finding:
     return Finding("workspace", True, f"{folder} can be written, renamed and locked")
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(place: Location) -> Finding:
+    """Look where the workspace lies, or where copies of what lies elsewhere go."""
+    folder = place.local if place.is_local else Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder if folder.is_dir() else Path("/")).free / 1e9
     return Finding("disk", free >= FREE_GB, f"{free:,.1f} GB free", "free some space, or move the workspace")
 

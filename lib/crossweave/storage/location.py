@@ -74,7 +74,8 @@ class Location:
         if store == "hdfs" and slashes == "//" and not host:
             host = _default_name_node(text)
         if slashes != "//" or not _is_host(store, host):
-            raise SettingsError(f"{text} names no {MISSING[store]}", f"write {scheme}://{EXPECTED[store]}/PATH")
+            shown = f"{found[1]}:{slashes}…" if "@" in rest else text  # before an @ there may stand a secret
+            raise SettingsError(f"{shown} names no {MISSING[store]}", f"write {scheme}://{EXPECTED[store]}/PATH")
         return cls(store, host, posixpath.normpath("/" + path.lstrip("/")))
 
     def __truediv__(self, name: str) -> Location:

@@ -77,7 +77,7 @@ class Snapshot:
         nothing = schema.empty_table() if columns is None else schema.empty_table().select(columns)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             parts = list(pool.map(read, self.places))
-        return pa.concat_tables([part.cast(nothing.schema) for part in parts]) if parts else nothing
+        return pa.concat_tables([_with_columns(part, nothing.schema) for part in parts]) if parts else nothing
 
 
 class TableStore:
@@ -332,6 +332,12 @@ class TableStore:
             f"table {name} was committed to by another run (this run started from version {base}, found {current})",
             "run the same command again once the other run is done",
         )
+
+
+def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows of a file from before a column was added that column, empty."""
+    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def schema_difference(expected: pa.Schema, found: pa.Schema) -> str:
