@@ -133,6 +133,61 @@ def _modules(name: str, sources: Sources) -> Iterator[str]:
             return
 
 
+OF_STORAGE = {"tables", "artifacts", "feeding", "training", "stages"}
+"""Rooms that speak of places in a workspace or an input, and leave to storage where their bytes lie."""
+
+OF_THIS_MACHINE = {
+    "artifacts.sealed": "drafts are built on this machine",
+    "feeding.host_cache": "arrays that this host's processes share",
+    "feeding.items": "fills those arrays",
+    "stages.demo": "the shop is drawn on this machine, then uploaded",
+    "stages.export.__init__": "libraries write faiss, ONNX and CSV on this machine; only a disk can swap folders",
+    "stages.export.models": "writes into such a draft",
+    "stages.train": "writes into the draft of a model",
+    "tables.disk_files": "links, circles and two names of one file: a store has none",
+    "tables.paths": "spells paths for Spark",
+    "training.collective": "the files of this driver into which Horovod copies the ranks' output; their environment",
+    "training.rank_ends": "ends a process",
+    "training.record": "TensorBoard writes on this machine",
+    "artifacts.model": "takes a file's name apart",
+}
+"""Module of those rooms that touches paths of this machine -> why."""
+
+
+def touches_paths(sources: Sources) -> set[str]:
+    """Name the modules of those rooms that import os or shutil, or call open, Path or what folders of a disk can do."""
+    found = set()
+    for module, source in sources.items():
+        if room_of(module) not in OF_STORAGE:
+            continue
+        tree = ast.parse(source)
+        imported = {name.split(".")[0] for name in imports(module, source)} & {"os", "shutil"}
+        calls = {
+            node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+        }
+        named = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        if imported or named & {"open", "Path"} or calls & OF_A_DISK:
+            found.add(module.removeprefix(f"{PACKAGE}."))
+    return found
+
+
+OF_A_DISK = {
+    "glob",
+    "rglob",
+    "iterdir",
+    "mkdir",
+    "unlink",
+    "rename",
+    "read_text",
+    "write_text",
+    "read_bytes",
+    "write_bytes",
+}
+
 SOURCES = read_sources()
 
 
@@ -147,6 +202,29 @@ def test_imports_run_only_in_the_agreed_directions() -> None:
 
 def test_torch_rooms_do_without_spark_and_horovod_and_petastorm_have_one_door_each() -> None:
     assert forbidden_libraries(SOURCES) == []
+
+
+def test_only_storage_knows_where_the_bytes_of_workspaces_and_inputs_lie() -> None:
+    assert touches_paths(SOURCES) == set(OF_THIS_MACHINE)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.stat(p)",
+        "from shutil import rmtree",
+        "open(p)",
+        "Path(p)",
+        "p.glob('*')",
+        "p.write_text('')",
+        "p.mkdir()",
+    ],
+)
+def test_the_checker_finds_a_stage_that_touches_paths_itself(source: str) -> None:
+    assert touches_paths({"crossweave.stages.x": source}) == {"stages.x"}
+    assert (
+        touches_paths({"crossweave.encoders.x": source, "crossweave.stages.y": "place.put(b''); place.open()"}) == set()
+    )
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

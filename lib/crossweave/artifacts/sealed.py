@@ -83,16 +83,15 @@ def building(folder: Location) -> Iterator[Path]:
 
 def publish(kind: Kind, draft: Path, folder: Location, fingerprint: str, facts: Mapping[str, Any]) -> Sealed:
     """Put what was built in its place, the record last; with it, and not before, the artifact exists."""
-    paths = {path.relative_to(draft).as_posix(): path for path in sorted(draft.rglob("*")) if path.is_file()}
-    files = {name: mark_file(path) for name, path in paths.items()}
+    paths = sorted(path for path in draft.rglob("*") if path.is_file())
+    files = {path.relative_to(draft).as_posix(): mark_file(path) for path in paths}
     value = {**facts, "fingerprint": fingerprint, "files": {name: asdict(mark) for name, mark in files.items()}}
     folder.remove()  # what lies there has no record: a killed run's
     if folder.is_local:
         write_record(draft / kind.record, kind.schema, value)
         draft.rename(folder.local)
     else:
-        for name, path in paths.items():
-            (folder / name).upload(path)
+        folder.upload_folder(draft)
         write_record(folder / kind.record, kind.schema, value)
     return Sealed(kind, folder, fingerprint, dict(facts), files)
 

@@ -134,9 +134,7 @@ class Run:
     def _hand_over(self) -> None:
         """Copy what libraries wrote on this machine to the run's folder, where that lies elsewhere."""
         if not self.place.is_local:
-            for path in self.folder.rglob("*"):
-                if path.is_file():
-                    (self.place / path.relative_to(self.folder).as_posix()).upload(path)
+            self.place.upload_folder(self.folder)
 
     def _last_words(self) -> int:
         """Write down that the run was stopped; returns its exit code."""

@@ -8,13 +8,13 @@ from collections import defaultdict
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import recent_results
 from crossweave.runtime.run import StageContext
+from crossweave.storage.litter import remove_empty_folders
 from crossweave.storage.location import Location
 from crossweave.tables.garbage import (
     FEATURES,
     Garbage,
     folder_garbage,
     last_change,
-    remove_empty_folders,
     table_garbage,
     table_names,
 )

@@ -47,8 +47,7 @@ def make_demo(context: StageContext, record: StageRecord) -> None:
             seed=settings.seed,
             progress=lambda done, total: progress.update(done),
         )
-        for file in sorted(path for path in Path(draft).rglob("*") if path.is_file()):
-            (folder / file.relative_to(draft).as_posix()).upload(file)
+        folder.upload_folder(Path(draft))
     progress.close(summary.items_rows)
     rows = summary.items_rows + summary.users_rows + summary.interactions_rows
     write_json(stamp, {"fingerprint": digest(wanted), "rows": rows})

@@ -40,6 +40,14 @@ def remove_drafts(target: Path, workspace: Location) -> None:
             _remove(path)
 
 
+def remove_empty_folders(root: Location) -> None:
+    """Remove folders below `root` that hold nothing; only file systems have such."""
+    if root.is_local:
+        for folder in sorted((path for path in root.local.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
 def _litter(workspace: Path) -> Iterator[Path]:
     if not workspace.is_dir():
         return

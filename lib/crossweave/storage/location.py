@@ -201,6 +201,11 @@ class Location:
         """Copy a file of this machine here, whole."""
         self.store.upload(source, self.path)
 
+    def upload_folder(self, source: Path) -> None:
+        """Copy all files of a folder of this machine below this place, each whole."""
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            (self / path.relative_to(source).as_posix()).upload(path)
+
     def placing(self) -> AbstractContextManager[Path]:
         """Give a path of this machine to write a file at; it is here, whole, when the body has ended well."""
         return self.store.placing(self.path)

@@ -62,11 +62,3 @@ def table_garbage(
 def last_change(store: TableStore, name: str) -> datetime.datetime:
     """Return when a table was last committed to."""
     return max(store.commits(name).values())
-
-
-def remove_empty_folders(root: Location) -> None:
-    """Remove folders below `root` that hold nothing; only file systems have such."""
-    if root.is_local:
-        for folder in sorted((path for path in root.local.rglob("*") if path.is_dir()), key=lambda p: -len(p.parts)):
-            if not any(folder.iterdir()):
-                folder.rmdir()

@@ -6,7 +6,6 @@ The Arrow schema that some writers keep in a file's metadata is used for nothing
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -176,8 +175,8 @@ class _Pieces(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def read(self, count: int = -1) -> bytes:
@@ -199,10 +198,10 @@ def read_footer(name: str, file: Location, store: Store, size: int) -> pq.FileMe
         why = error.strerror or "it has just gone"
         raise InputContractError(f"{where} cannot be read: {why}", "mend its permissions") from error
     with opened as stream:
-        size = stream.seek(0, os.SEEK_END)
+        size = stream.seek(0, io.SEEK_END)
         if size == 0:
             raise InputContractError(f"{where} is empty (0 bytes)", "write the file again, or remove it")
-        stream.seek(-min(size, 8), os.SEEK_END)
+        stream.seek(-min(size, 8), io.SEEK_END)
         length, magic = int.from_bytes(stream.read(4), "little"), stream.read(4)
         try:
             footer = None if magic == b"PARE" else pq.ParquetFile(stream).metadata

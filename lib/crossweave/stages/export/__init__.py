@@ -31,8 +31,7 @@ def _built_here(write: Callable[[Source, Path], tuple[int, int]]) -> Export:
             draft.mkdir(parents=True, exist_ok=True)
             counts = write(source, draft)
             if not folder.is_local:
-                for path in sorted(path for path in draft.rglob("*") if path.is_file()):
-                    (folder / path.relative_to(draft).as_posix()).upload(path)
+                folder.upload_folder(draft)
         return counts
 
     return export_files
