@@ -1,8 +1,10 @@
 """The package and its pins; `submit.sh setup` installs them in the order that their builds need."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 RUNTIME = [
     "pyspark==3.5.9",
@@ -45,6 +47,17 @@ WITHOUT_DEPENDENCIES = ["petastorm==0.13.1", "horovod==0.28.1"]
 
 here = Path(__file__).parent
 
+
+class WithSettings(build_py):
+    """A build that has the default settings inside the package, as the zip for a cluster has."""
+
+    def run(self):
+        super().run()
+        target = Path(self.build_lib) / "crossweave" / "conf"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(here / "conf" / "base.yaml", target / "base.yaml")
+
+
 setup(
     name="crossweave",
     version="0.1.0",
@@ -52,6 +65,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").is_file() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.12",
+    cmdclass={"build_py": WithSettings},
     package_dir={"": "lib"},
     packages=find_packages("lib"),
     package_data={"crossweave": ["**/*.j2", "py.typed"]},

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pipeline
-
+from crossweave import pipeline
 from crossweave.feeding.manifest import TensorFile, describe_file, part_files
 from crossweave.runtime.job import StageList, run_job
 from crossweave.storage.location import Location

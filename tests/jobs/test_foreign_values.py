@@ -8,13 +8,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pipeline
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from support import Chain, stage
 
+from crossweave import pipeline
 from crossweave.config import load_settings
 from crossweave.stages.ingest import ingest_catalog
 

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pipeline
 import pyarrow.parquet as pq
 import query
 from support import Chain, Night, stage
 
+from crossweave import pipeline
 from crossweave.feeding.manifest import Manifest
 from crossweave.runtime.plan import plan_context
 from crossweave.stages.collect import collect_garbage

@@ -30,7 +30,8 @@ MIDDLE = {
 
 FLOOR = {"errors", "redaction"}
 ALLOWED = {room: beside | {room, *FLOOR} for room, beside in MIDDLE.items()}
-ALLOWED |= {"errors": set(), "redaction": set(), "stages": {*FLOOR, *MIDDLE}, "jobs": {"stages", "runtime", *FLOOR}}
+ALLOWED |= {"errors": set(), "redaction": set(), "stages": {*FLOOR, *MIDDLE}, "pipeline": {"stages", *FLOOR, *MIDDLE}}
+ALLOWED |= {"jobs": {"pipeline", "stages", "runtime", *FLOOR}}
 TORCH_ROOMS = {"encoders", "alignment", "scoring", "evaluation", "demo"}
 
 Sources = Mapping[str, str]
