@@ -224,8 +224,9 @@ def entries(places: Sequence[Location]) -> list[Entry | None]:
     """Return what each of many files is like; None for those that are not there."""
     if all(place.is_local for place in places):
         return [place.entry() for place in places]
+    stores = {(place.scheme, place.host): place.store for place in places}  # fsspec makes a client anew a thread
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(Location.entry, places))
+        return list(pool.map(lambda place: stores[place.scheme, place.host].entry(place.path), places))
 
 
 def is_url(given: str) -> bool:

@@ -69,8 +69,10 @@ class Snapshot:
     def rows_where(self, where: Any, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows that a pyarrow expression picks, read in this process."""
 
+        store = self.folder.store  # one for all threads
+
         def read(place: Location) -> pa.Table:
-            with place.open() as stream:
+            with store.open(place.path) as stream:
                 return pq.read_table(stream, columns=columns, filters=where)
 
         schema = table_schema(self.name)
