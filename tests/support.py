@@ -37,8 +37,9 @@ DATE = "2026-01-02"
 
 
 def hear() -> None:
-    """Let a process begin as on a terminal: what a shell starts in the background ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let a process begin as on a terminal: what a shell starts in the background ignores SIGINT, nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass

@@ -87,8 +87,13 @@ def _lock(stream: IO[str], root: Location) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        stream.seek(0)
-        raise _held(root, stream.read().strip()) from error
+        for _ in range(10):  # who has just taken it is about to write its name
+            stream.seek(0)
+            holder = stream.read().strip()
+            if holder:
+                break
+            time.sleep(0.05)
+        raise _held(root, holder) from error
 
 
 @contextlib.contextmanager
