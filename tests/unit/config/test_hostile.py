@@ -121,7 +121,10 @@ def test_any_bytes_of_a_settings_file_give_settings_or_are_refused(
         ("workspace=ftp://shop/ws", "workspace: ftp://shop/ws lies in a store that crossweave does not know"),
         ("inputs.root=http://h/in", "inputs.root: http://h/in lies in a store"),
         ("inputs.items.path=s3:///items", "inputs.items.path: s3:///items names no bucket"),
-        ("inputs.users.path=s3://key:Tr0ub4dor-and-3@shop/users", "inputs.users.path: s3://… names no bucket: write s3://BUCKET/PATH"),
+        (
+            "inputs.users.path=s3://key:Tr0ub4dor-and-3@shop/users",
+            "inputs.users.path: s3://… names no bucket: write s3://BUCKET/PATH",
+        ),
         ("export.path=gs://", "export.path: gs:// names no bucket"),
         ("weights.root=https://h/w", "weights.root: the scheme https:// is not served"),
         ("workspace='~/ws'", "workspace: a leading ~ is the shell's"),

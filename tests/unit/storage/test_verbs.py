@@ -210,6 +210,8 @@ class TestContract:
 
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_another_process_reads_and_writes_what_this_one_does(self, root: Location, method: str) -> None:
+        if (root.scheme, method) == ("hdfs", "fork"):
+            pytest.skip("hdfs-native's threads do not live on in a fork; nothing of ours speaks to HDFS in one")
         (root / "ours").put("ours")
         context = multiprocessing.get_context(method)
         process = context.Process(target=_answer, args=(root,))
