@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
+
 from crossweave import pipeline
 from crossweave.feeding.manifest import TensorFile, describe_file, part_files
 from crossweave.runtime.job import StageList, run_job
@@ -78,8 +80,8 @@ class Chain:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""
-        rows: list[dict[str, Any]] = TableStore(self.workspace / "tables").required(name).rows_where(None).to_pylist()
-        return rows
+        snapshot = TableStore(self.workspace / "tables").required(name)
+        return ds.dataset(list(map(str, snapshot.places))).to_table().to_pylist() if snapshot.files else []
 
     def features(self) -> dict[str, dict[str, bytes]]:
         """Return the vectors of every feature table, by modality and content hash."""
