@@ -73,7 +73,7 @@ def test_input_and_workspace_in_a_bucket_give_the_lists_of_a_local_run_and_a_sec
     upload(shop, s3 / "shop")
     remote = Remote(Chain(f"{s3}ws", f"{s3}shop"), s3_server.environment)  # type: ignore[arg-type]
     first = remote.run()
-    assert (first["status"], first["metrics"]["embed.encoded"] > 0) == ("ok", True)
+    assert (first["status"], first["metrics"]["embed.text.encoded"] > 0) == ("ok", True)
     assert listed(remote.rows("recommendations")) == listed(night.chain.table("recommendations"))
     report = first["stages"][-1]["note"].rpartition("report: ")[2].split()[0]
     assert Location.of(report).text().startswith("<!DOCTYPE html>")
