@@ -53,7 +53,7 @@ def test_factors_of_spark_s_als_are_blended_in_and_teach_the_content(night: Nigh
     made = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert set(made["collaborative"]) <= {"als"}
     assert "loss/distillation" in made["curves"]
-    assert np.load(folder / "teacher.npy").shape == (made["spec"]["items"], 8)
+    assert np.load(chain.workspace / "training" / folder.name / "teacher.npy").shape == (made["spec"]["items"], 8)
     assert len(chain.table("recommendations")) == len(night.chain.table("recommendations"))
 
 
