@@ -180,7 +180,7 @@ def rewrite(manifest: Manifest, path: Path, rows: list[Row], schema: pa.Schema) 
 
 def plant(manifest: Manifest, user: int, item: int, column: str = "items") -> None:
     """Append an item to the first sequence of a user, as a careless writer would."""
-    for path in manifest.places("sequences"):
+    for path in (place.local for place in manifest.places("sequences")):
         table = pq.read_table(path)
         rows = table.to_pylist()
         for row in rows:
@@ -210,7 +210,7 @@ def test_a_test_row_among_the_tensors_is_found_and_told_by_numbers(copy: Chain, 
 
 def test_popularity_that_counts_more_than_the_sequences_is_found(copy: Chain, spark):
     manifest = manifest_of(copy)
-    path = manifest.places("items")[0]
+    path = manifest.places("items")[0].local
     table = pq.read_table(path)
     rows = table.to_pylist()
     rows[3]["popularity"] += 1
