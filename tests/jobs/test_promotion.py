@@ -22,6 +22,7 @@ from crossweave.stages.evaluate.promotion import reasons_against
 from crossweave.stages.export import export
 from crossweave.stages.score import score_users
 from crossweave.stages.tensors import _forget_old_sets
+from crossweave.storage.location import Location
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.served import Chain as Served
 from crossweave.tables.served import serve
@@ -130,14 +131,14 @@ def test_the_served_tensors_are_kept_beside_the_last_two(tmp_path: Path) -> None
     for age, name in enumerate("edcba"):
         manifest = Manifest(sets / name, name, {}, 1, 1, (), ())
         manifest.save()
-        os.utime(sets / name, (age, age))
+        os.utime(sets / name / "manifest.json", (age, age))
     stages = ("ingest", "tensors", "train", "score")
     serve(tmp_path, Served(*(Receipt(s, s, "r", {}, {}, 1, details) for s in stages)), "2026-01-02", "r")
-    _forget_old_sets(tmp_path, sets / "d")
+    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
     assert sorted(path.name for path in sets.iterdir()) == ["a", "b", "d"]
     details["folder"] = "d"
     serve(tmp_path, Served(*(Receipt(s, s, "q", {}, {}, 1, details) for s in stages)), "2026-01-03", "q")
-    _forget_old_sets(tmp_path, sets / "d")
+    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
     assert sorted(path.name for path in sets.iterdir()) == ["a", "d"]
 
 
