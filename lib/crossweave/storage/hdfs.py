@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
 from crossweave.storage.names import temporary_name
-from crossweave.storage.stores import AGAIN, BUFFER, Entry, Store, first_line, is_of_this_machine
+from crossweave.storage.stores import AGAIN, BUFFER, Entry, Ranged, Store, first_line, is_of_this_machine
 
 
 class Hdfs(Store):
@@ -163,24 +163,12 @@ def _hdfs_client(url: str, conf: str, process: int) -> Any:
     return Client(url)
 
 
-class _Reader(io.RawIOBase):
+class _Reader(Ranged):
     """A file of HDFS as Python reads files; the client's own lacks what a buffer asks for."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._size, self._at = file, len(file), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
+        super().__init__(len(file))
+        self._file = file
 
     def readinto(self, buffer: Any) -> int:
         length = min(len(buffer), self._size - self._at)

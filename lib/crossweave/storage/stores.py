@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import io
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -93,6 +94,30 @@ class Store(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that is in it."""
+
+
+class Ranged(io.RawIOBase):
+    """A file that is read by ranges, from wherever it was sought to; who inherits reads at `_at`."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place that is read next."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, never one before the file's start."""
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
 
 
 def is_of_this_machine(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from crossweave.errors import InputContractError
 from crossweave.storage.location import Location
-from crossweave.storage.stores import Store
+from crossweave.storage.stores import Ranged, Store
 from crossweave.tables.leaf_types import Stored, leaf
 
 UNREADABLE_CODECS = {"BROTLI", "LZO"}
@@ -156,28 +156,16 @@ def _struct(fields: Mapping[str, Stored], count: int) -> Stored:
     return Stored(words, kind, read, convert)
 
 
-class _Pieces(io.RawIOBase):
+class _Pieces(Ranged):
     """A file of a store, of which the end comes in one request, which nearly every footer fits into."""
 
     END = 1 << 16  # what pyarrow reads first, too
 
     def __init__(self, store: Store, path: str, size: int) -> None:
-        self._store, self._path, self._size, self._at = store, path, size, 0
+        super().__init__(size)
+        self._store, self._path = store, path
         self._start = max(0, size - self.END)
         self._end = store.piece(path, self._start, size) if size else b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
 
     def read(self, count: int = -1) -> bytes:
         start, stop = self._at, self._size if count < 0 else min(self._at + count, self._size)
