@@ -23,10 +23,10 @@ QUIET = f"-Dlog4j2.configurationFile=file:{REPOSITORY / 'conf' / 'spark' / 'log4
 
 
 class Remote:
-    """A workspace in a store, and jobs in processes of their own."""
+    """A workspace in a store, and jobs in processes of their own, which work in a folder of the test's."""
 
-    def __init__(self, chain: Chain, environment: dict[str, str]) -> None:
-        self.chain, self.workspace = chain, Location.of(str(chain.workspace))
+    def __init__(self, chain: Chain, environment: dict[str, str], folder: Path) -> None:
+        self.chain, self.workspace, self.folder = chain, Location.of(str(chain.workspace)), folder
         words = ["--properties-file", str(REPOSITORY / "conf" / "spark" / "local.conf"), "--master", "local[2]"]
         own = {
             "PYSPARK_SUBMIT_ARGS": shlex.join([*words, "--driver-java-options", QUIET, "pyspark-shell"]),
@@ -38,7 +38,7 @@ class Remote:
         """Start a job."""
         command = [sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *self.chain.words(**pairs)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=self.environment, **pipes)  # type: ignore[call-overload]
+        return subprocess.Popen(command, env=self.environment, cwd=self.folder, **pipes)  # type: ignore[call-overload]
 
     def run(self, job: str = "pipeline", code: int = 0, **pairs: Any) -> dict[str, Any]:
         """Run a job to its end and return its record."""
@@ -67,11 +67,12 @@ def listed(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 def test_input_and_workspace_in_a_bucket_give_the_lists_of_a_local_run(
-    night: Night, shop: Path, s3: Location, s3_server: S3Server
+    night: Night, shop: Path, s3: Location, s3_server: S3Server, tmp_path: Path
 ) -> None:
     upload(shop, s3 / "shop")
-    remote = Remote(Chain(f"{s3}ws", f"{s3}shop"), s3_server.environment)  # type: ignore[arg-type]
+    remote = Remote(Chain(f"{s3}ws", f"{s3}shop"), s3_server.environment, tmp_path)  # type: ignore[arg-type]
     first = remote.run()
     assert (first["status"], first["metrics"]["embed.text.encoded"] > 0) == ("ok", True)
     assert listed(remote.rows("recommendations")) == listed(night.chain.table("recommendations"))
     assert (remote.workspace / "runs" / first["run_id"] / "report.html").is_file()
+    assert not list(tmp_path.iterdir())  # a URL taken for a path of this machine would lie here

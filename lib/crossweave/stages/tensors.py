@@ -216,7 +216,7 @@ class _Tensors:
         latest = F.max(F.struct("event_time", "weight"))  # of rows with one time the largest weight: never a draw
         pairs = seen.groupBy("user_id", "item_id", "split").agg(latest.alias("last"))
         pairs = pairs.join(index.select("item_id", "item_index"), "item_id")
-        path = str(self.staging / "events")
+        path = self.staging / "events"
         pairs.select(
             "user_id",
             "item_index",

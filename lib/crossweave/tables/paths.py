@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,12 +22,12 @@ _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[#?:\\\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[^a-z0-9]")
 
 
-def spark_path(place: str | Place) -> str:
+def spark_path(place: Place) -> str:
     """Return a place as Spark's writers and Hadoop take it."""
-    return place.for_spark if isinstance(place, Location) else f"file:{Path(place).absolute()}"
+    return Location.of(place).for_spark
 
 
-def read_parquet(spark: SparkSession, paths: Iterable[str | Place], schema: StructType | None = None) -> DataFrame:
+def read_parquet(spark: SparkSession, paths: Iterable[Place], schema: StructType | None = None) -> DataFrame:
     """Read Parquet files or folders, each of which is there; without a schema, that of the files.
 
     Raises InputContractError where Java cannot name them: it takes the letters that the locale of its start knows.
