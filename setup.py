@@ -71,7 +71,7 @@ setup(
     package_data={"crossweave": ["**/*.j2", "py.typed"]},
     install_requires=RUNTIME,
     extras_require={
-        "test": ["pytest", "hypothesis", "moto[server]>=5.2,<6", *EXPORT],
+        "test": ["pytest", "hypothesis", "moto[server]>=5.2,<6", "scikit-learn", "prometheus-client", *EXPORT],
         "dev": ["ruff", "mypy", "pre-commit", "pandas-stubs", "types-PyYAML"],
         "export": EXPORT,  # export.format faiss and onnx, score.ann
         "bench": [

@@ -25,7 +25,8 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         plan       say what a run would do, and change nothing
         doctor     check this machine and say how to mend each finding
 other   setup      install everything into .venv (any job does it first)
-        test       run the tests; more words go to pytest
+        test       run the tests that take a quarter of an hour; --all those on stores, clusters and faults too;
+                   other words go to pytest
         pack       build dist/crossweave.zip and dist/environment.tar.gz for a cluster
 TEXT
 }
@@ -140,6 +141,17 @@ setup() {
   say "ready after $((SECONDS - start)) s"
 }
 
+# Without words the lane of every change; words of pytest choose for themselves.
+run_tests() {
+  local lane=()
+  case "${1:-}" in
+    "") lane=(-m "not slow") ;;
+    --all) shift ;;
+  esac
+  cd "$ROOT"
+  PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest ${lane[@]+"${lane[@]}"} "$@"
+}
+
 # A word for PYSPARK_SUBMIT_ARGS, which Python reads as a POSIX shell would.
 quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
 
@@ -209,7 +221,7 @@ esac
 setup
 case "$verb" in
   setup) say "$VENV is ready" ;;
-  test) cd "$ROOT" && PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest "$@" ;;
+  test) run_tests "$@" ;;
   pack) pack ;;
   demo | doctor | gc | query) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) run_job "$file" "$@" ;;

@@ -48,6 +48,28 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY / "lib")
 
 MakeSettings = Callable[..., Settings]
 
+MISSING = ("not installed", "could not import")
+"""What reasons of skipped tests say that want a package."""
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say where CI, which installs every package, skipped a test for want of one."""
+    if "CROSSWEAVE_ALL_PACKAGES" in os.environ and _wanting(terminalreporter):
+        terminalreporter.write_line("a package is missing that CI must have: see the skipped tests", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if "CROSSWEAVE_ALL_PACKAGES" in os.environ and session.exitstatus == 0 and _wanting(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _wanting(reporter: Any) -> bool:
+    reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    return any(mark in reason for reason in reasons for mark in MISSING)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
