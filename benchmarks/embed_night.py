@@ -53,8 +53,8 @@ def write(root: Path, texts: list[str], pictures: list[bytes]) -> None:
 def main() -> None:
     """Run the nights and keep the ratios."""
     from crossweave.runtime.job import run_job
-    from crossweave.stages.embed import embed_items
-    from crossweave.stages.ingest import ingest_catalog
+    from crossweave.stages.embed import EMBED
+    from crossweave.stages.ingest import INGEST
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     folder = Path(tempfile.mkdtemp())
@@ -69,7 +69,7 @@ def main() -> None:
         for pair in (f"workspace={folder / 'ws'}", f"inputs.root={folder / 'in'}"):
             words += ["--set", pair]
         start = time.perf_counter()
-        code = run_job("pipeline", [("ingest", ingest_catalog), ("embed", embed_items)], words, lambda line: None)
+        code = run_job("pipeline", [INGEST, EMBED], words, lambda line: None)
         taken = time.perf_counter() - start
         assert code == 0
         result = json.loads((folder / "ws" / "runs" / "latest" / "run_result.json").read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.scoring.neighbours import nearest_items
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.scoring.users import beyond_product, read_users
-from crossweave.stages.train import blend_plan, fit_teacher, training_plan
+from crossweave.stages.train.fitting import fit_teacher
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.store import TableStore
@@ -52,6 +52,7 @@ from crossweave.training.blending import fit_blend
 from crossweave.training.collective import Collective
 from crossweave.training.item_tower import all_items
 from crossweave.training.loop import train
+from crossweave.training.planning import blend_plan, training_plan
 
 K = 20
 USERS_AT_ONCE = 1024

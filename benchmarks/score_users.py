@@ -32,7 +32,8 @@ from crossweave.artifacts.sealed import building, publish
 from crossweave.config import load_settings
 from crossweave.feeding.items import forget_items, host_cache
 from crossweave.feeding.manifest import Manifest
-from crossweave.stages.score.workers import Task, score_partition
+from crossweave.stages.score.scorer import Task
+from crossweave.stages.score.workers import score_partition
 from crossweave.storage.location import Location
 
 DIM, CONTENT, HISTORY, BATCH = 64, 32, 50, 1024

@@ -17,9 +17,9 @@ from crossweave.config import load_settings
 from crossweave.feeding.manifest import Manifest, describe_file, load_manifest, part_files
 from crossweave.feeding.schema import SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.writer import write_dataset
-from crossweave.stages.train import training_plan
 from crossweave.storage.location import Location
 from crossweave.training.plan import TrainingPlan
+from crossweave.training.planning import training_plan
 
 ITEMS, USERS, MEAN_LENGTH, LONGEST, HELD_OUT = 3883, 6700, 104, 500, 10
 MODALITIES = {"image": 1280, "people": 512, "tags": 128, "text": 384, "year": 25}

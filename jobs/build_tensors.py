@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.tensors import build_tensors
+    from crossweave.stages.tensors import TENSORS
 
-    return run_job("tensors", [("tensors", build_tensors)], arguments, print)
+    return run_job("tensors", [TENSORS], arguments, print)
 
 
 if __name__ == "__main__":

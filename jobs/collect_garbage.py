@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.collect import collect_garbage
+    from crossweave.stages.collect import COLLECT
 
-    return run_job("gc", [("gc", collect_garbage)], arguments, print)
+    return run_job("gc", [COLLECT], arguments, print)
 
 
 if __name__ == "__main__":

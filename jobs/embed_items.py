@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.embed import build_encoders, embed_items
+    from crossweave.stages.embed import EMBED
 
-    return run_job("embed", [("embed", embed_items)], arguments, print, check=build_encoders)
+    return run_job("embed", [EMBED], arguments, print)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.evaluate import check_evaluation, evaluate
+    from crossweave.stages.evaluate import EVALUATE
 
-    return run_job("evaluate", [("evaluate", evaluate)], arguments, print, check=check_evaluation)
+    return run_job("evaluate", [EVALUATE], arguments, print)
 
 
 if __name__ == "__main__":

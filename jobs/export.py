@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.export import check_export, export
+    from crossweave.stages.export import EXPORT
 
-    return run_job("export", [("export", export)], arguments, print, check=check_export)
+    return run_job("export", [EXPORT], arguments, print)
 
 
 if __name__ == "__main__":

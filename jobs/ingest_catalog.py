@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.ingest import ingest_catalog
+    from crossweave.stages.ingest import INGEST
 
-    return run_job("ingest", [("ingest", ingest_catalog)], arguments, print)
+    return run_job("ingest", [INGEST], arguments, print)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.demo import make_demo
+    from crossweave.stages.demo import DEMO
 
-    return run_job("demo", [("demo", make_demo)], arguments, print)
+    return run_job("demo", [DEMO], arguments, print)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ def main(arguments: Sequence[str]) -> int:
     from crossweave import pipeline
     from crossweave.runtime.job import run_job
 
-    return run_job("pipeline", pipeline.stages, arguments, print, pipeline.check)
+    return run_job("pipeline", pipeline.stages, arguments, print)
 
 
 if __name__ == "__main__":

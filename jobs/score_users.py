@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.score import score_users
+    from crossweave.stages.score import SCORE
 
-    return run_job("score", [("score", score_users)], arguments, print)
+    return run_job("score", [SCORE], arguments, print)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.job import run_job
-    from crossweave.stages.train import check_model, train_alignment
+    from crossweave.stages.train import TRAIN
 
-    return run_job("train", [("train", train_alignment)], arguments, print, check=check_model)
+    return run_job("train", [TRAIN], arguments, print)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from crossweave.demo import generate_shop
 from crossweave.runtime.plan import plan_context
 from crossweave.runtime.session import open_session
 from crossweave.runtime.threads import torch_threads
-from crossweave.stages import train
+from crossweave.stages.train import TRAIN
 from crossweave.training.plan import TrainingPlan
+from crossweave.training.planning import training_plan as plan_training
 
 pytest_plugins = ["stores"]
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -44,7 +45,9 @@ warnings.filterwarnings("ignore", category=FutureWarning)  # Petastorm reads thr
 os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::DeprecationWarning"
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY / "lib"), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(REPOSITORY / "lib"), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH")])
+)
 
 MakeSettings = Callable[..., Settings]
 
@@ -171,7 +174,7 @@ def training_plan(night: Night, tmp_path: Path) -> Callable[..., TrainingPlan]:
         files = [Path(words[i + 1]) for i, word in enumerate(words) if word == "--conf"]
         given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         context = plan_context(load_settings(files, given), datetime.date(2026, 1, 2))
-        manifest, _ = train._inputs(context)
-        return train.training_plan(context.settings, manifest, tmp_path, tmp_path / "progress.jsonl", "warm")
+        manifest = TRAIN.basis(context).manifest
+        return plan_training(context.settings, manifest, tmp_path, tmp_path / "progress.jsonl", "warm")
 
     return make

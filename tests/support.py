@@ -17,6 +17,9 @@ from crossweave.feeding.manifest import TensorFile, describe_file, part_files
 from crossweave.runtime.job import StageList, run_job
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place
+from crossweave.tables import served
+from crossweave.tables.receipt_details import Ingested, Scored, Tensors, Trained
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.store import TableStore
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -76,7 +79,7 @@ class Chain:
     def attempt(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> int:
         """Run stages in this process and return the exit code; `said` keeps what was said."""
         self.said = []
-        return run_job("pipeline", stages, self.words(**pairs), self.said.append, pipeline.check)
+        return run_job("pipeline", stages, self.words(**pairs), self.said.append)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""
@@ -97,6 +100,14 @@ class Chain:
 def described(folder: Place) -> tuple[TensorFile, ...]:
     """Describe the files of a dataset of tensors."""
     return tuple(describe_file(place) for place in part_files(Location.of(folder)))
+
+
+def chain_of(run_id: str, reads: dict[str, int], writes: dict[str, int], folder: str = "x") -> served.Chain:
+    """Return receipts of one run, whose tensors, model and scored vectors lie in folders of one name."""
+    details = Ingested(), Tensors(folder, "warm"), Trained(folder), Scored("warm", scored=folder)
+    names = ("ingest", "tensors", "train", "score")
+    receipts = (Receipt(s, s, run_id, reads, writes, 1, own) for s, own in zip(names, details, strict=True))
+    return served.Chain(*receipts)
 
 
 def stage(result: dict[str, Any], name: str) -> dict[str, Any]:

@@ -8,26 +8,19 @@ from pathlib import Path
 import pytest
 from support import Chain, Night
 
-from crossweave.stages.evaluate import evaluate
-from crossweave.stages.export import export
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import score_users
-from crossweave.stages.tensors import build_tensors
-from crossweave.stages.train import train_alignment
+from crossweave.stages.evaluate import EVALUATE
+from crossweave.stages.export import EXPORT
+from crossweave.stages.ingest import INGEST
+from crossweave.stages.score import SCORE
+from crossweave.stages.tensors import TENSORS
+from crossweave.stages.train import TRAIN
 
-STAGES = {
-    "ingest": ingest_catalog,
-    "tensors": build_tensors,
-    "train": train_alignment,
-    "score": score_users,
-    "evaluate": evaluate,
-    "export": export,
-}
+STAGES = {stage.name: stage for stage in (INGEST, TENSORS, TRAIN, SCORE, EVALUATE, EXPORT)}
 TOMORROW = "2026-01-03"
 
 
 def attempt(chain: Chain, stage: str, **pairs: object) -> int:
-    return chain.attempt([(stage, STAGES[stage])], date=TOMORROW, **pairs)
+    return chain.attempt([STAGES[stage]], date=TOMORROW, **pairs)
 
 
 def flip(path: Path) -> None:

@@ -94,7 +94,7 @@ from pyspark.sql import SparkSession
 
 from crossweave.config import load_settings
 from crossweave.feeding.manifest import load_manifest
-from crossweave.stages.train import training_plan
+from crossweave.training.planning import training_plan
 from crossweave.training.collective import Limits, run_ranks
 from crossweave.training.loop import train
 

@@ -26,7 +26,8 @@ from crossweave.runtime.process import start
 
 def main(words):
     from crossweave.runtime.job import run_job
-    return run_job("ingest", [("ingest", stage)], words, print)
+    from one_step import Step
+    return run_job("ingest", [Step("ingest", stage)], words, print)
 """
 BUSY = {
     "sleeps": "def stage(context, record):\n    print('busy'); time.sleep(300)",

@@ -11,11 +11,10 @@ import pytest
 from support import Chain, Night
 
 from crossweave.errors import SettingsError
-from crossweave.stages.score import check_scoring, score_users
-from crossweave.stages.train import train_alignment
+from crossweave.stages.score import SCORE, check_scoring
+from crossweave.stages.train import TRAIN
 
 pytest.importorskip("faiss")
-SCORE = [("score", score_users)]
 PRODUCT: dict[str, Any] = {"model__collaborative": {"edlae": None}, "score__top_k": 5, "evaluate__ks": [5]}
 EVERYWHERE = {"index": "ivf", "lists": 8, "probes": 8}
 
@@ -35,7 +34,7 @@ def sets(chain: Chain) -> dict[str, set[str]]:
 def product(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """A workspace whose model's score is one product."""
     chain = night.chain.copy(tmp_path_factory.mktemp("product") / "ws")
-    assert chain.run([("train", train_alignment)], **PRODUCT)["exit_code"] == 0
+    assert chain.run([TRAIN], **PRODUCT)["exit_code"] == 0
     return chain
 
 
@@ -45,11 +44,11 @@ def copy(product: Chain, tmp_path: Path) -> Chain:
 
 
 def test_an_index_gives_measured_lists_of_a_product_and_is_refused_under_the_floor(copy: Chain):
-    exact_result = copy.run(SCORE, **PRODUCT)
+    exact_result = copy.run([SCORE], **PRODUCT)
     assert exact_result["exit_code"] == 0, exact_result["error"]
     assert "score.ann_recall" not in exact_result["metrics"]
     exact = lists(copy)
-    result = copy.run(SCORE, **PRODUCT, score__ann=EVERYWHERE | {"sample": 30})
+    result = copy.run([SCORE], **PRODUCT, score__ann=EVERYWHERE | {"sample": 30})
     assert result["exit_code"] == 0, result["error"]
     assert result["metrics"]["score.ann_recall"] == 1.0  # all lists are looked at
     assert result["metrics"]["score.ann_sample_users"] == 30
@@ -57,7 +56,7 @@ def test_an_index_gives_measured_lists_of_a_product_and_is_refused_under_the_flo
     assert len(list(copy.workspace.glob("scored/*/ann.faiss"))) == 1
 
     narrow = {"index": "ivf", "lists": 8, "probes": 1, "floor": 1.0}
-    result = copy.run(SCORE, **PRODUCT, score__ann=narrow)
+    result = copy.run([SCORE], **PRODUCT, score__ann=narrow)
     assert result["exit_code"] == 2
     assert "of the exact top 5" in result["error"]["message"]
     assert "score.ann.probes" in result["error"]["hint"]
@@ -72,20 +71,20 @@ def test_lists_of_an_index_obey_rules_and_its_recall_is_that_of_the_lists_under_
         "segments": {"locals": {"users": f"country = '{country}'", "items": "category = 'lamp'"}},
         "at_most": {"category": 2},
     }
-    assert copy.run(SCORE, **PRODUCT, score__rules=rules)["exit_code"] == 0
+    assert copy.run([SCORE], **PRODUCT, score__rules=rules)["exit_code"] == 0
     exact, exact_lists = sets(copy), lists(copy)
     locals_ = {user for user in exact if countries.get(user) == country}
     assert 0 < len(locals_) < len(exact)
     assert all(len(exact[user]) <= 2 for user in locals_)  # two lamps: too few, however deep the index looks
 
-    result = copy.run(SCORE, **PRODUCT, score__rules=rules, score__ann=EVERYWHERE)
+    result = copy.run([SCORE], **PRODUCT, score__rules=rules, score__ann=EVERYWHERE)
     assert result["exit_code"] == 0, result["error"]
     assert lists(copy) == exact_lists
     assert result["metrics"]["score.ann_recall"] == 1.0
     assert len(locals_) <= result["metrics"]["score.ann_sample_users_ranked_exactly"] <= len(exact)
 
     narrow = {"index": "ivf", "lists": 8, "probes": 2, "floor": 0.0}
-    result = copy.run(SCORE, **PRODUCT, score__rules=rules, score__ann=narrow)
+    result = copy.run([SCORE], **PRODUCT, score__rules=rules, score__ann=narrow)
     assert result["exit_code"] == 0, result["error"]
     found = sets(copy)
     assert {user: len(own) for user, own in found.items()} == {user: len(own) for user, own in exact.items()}
@@ -101,7 +100,7 @@ def test_lists_of_an_index_obey_rules_and_its_recall_is_that_of_the_lists_under_
 
 def test_a_model_that_no_index_can_search_is_refused_by_its_own_parts(night: Night, tmp_path: Path):
     blended = night.chain.copy(tmp_path / "ws")
-    result = blended.run(SCORE, **PRODUCT, score__ann=EVERYWHERE)  # the settings allow it, the model there does not
+    result = blended.run([SCORE], **PRODUCT, score__ann=EVERYWHERE)  # the settings allow it, the model there does not
     assert result["exit_code"] == 2
     assert "edlae" in result["error"]["message"]
     assert "score.ann.index=null" in result["error"]["hint"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support import Night
 
-from crossweave.stages.evaluate import evaluate
-from crossweave.stages.score import score_users
+from crossweave.stages.evaluate import EVALUATE
+from crossweave.stages.score import SCORE
 
 BASELINES = {"evaluate__baselines": ["item_knn", "ease", "content_knn"], "evaluate__ease_items": 10}
 
@@ -22,7 +22,7 @@ def test_other_lists_are_compared_with_those_of_the_run_before(night: Night, tmp
     assert 0 < before["evaluate.item_knn.ndcg@20"] <= 1
     assert before["evaluate.item_knn.recall@5"] != before["evaluate.popularity.recall@5"]
     assert "evaluate.ease.ndcg@20" not in before  # not among the default's baselines
-    stages = [("score", score_users), ("evaluate", evaluate)]
+    stages = [SCORE, EVALUATE]
     result = chain.run(stages, date="2026-01-03", score__explore__share=0.5, **BASELINES)
     assert result["exit_code"] == 0, result["error"]
     now = result["metrics"]

@@ -9,10 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 from support import Chain, stage
 
-from crossweave.stages.embed import embed_items
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
 
-TWO_STAGES = [("ingest", ingest_catalog), ("embed", embed_items)]
+TWO_STAGES = [INGEST, EMBED]
 CONF = """
 inputs:
   items: {attributes: [year], updated_at: %s, derived: {year: "%s"}}

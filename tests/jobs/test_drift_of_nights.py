@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
+from support import chain_of
 
 from crossweave.artifacts.scored import SCORED, save_item_ids
 from crossweave.artifacts.sealed import building, publish
 from crossweave.evaluation.report_content import DriftRow
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
 from crossweave.storage.location import Location
-from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import spark_schema
 from crossweave.tables.served import Chain
 from crossweave.tables.store import TableStore
@@ -65,8 +65,7 @@ class Workspace:
             np.save(draft / "center.npy", item_ND.mean(axis=0))
             save_item_ids(draft, pa.array(list(contents)))
             publish(SCORED, draft, scored, "score", {})
-        details = {"protocol": "warm", "folder": name, "scored": name}
-        return Chain(*(Receipt(s, s, name, reads, wrote, 1, details) for s in ("ingest", "tensors", "train", "score")))
+        return chain_of(name, reads, wrote, name)
 
     def judging(self) -> SimpleNamespace:
         return SimpleNamespace(

@@ -12,8 +12,9 @@ import pytest
 from pyspark.sql import SparkSession
 from support import Chain
 
-import crossweave.stages.embed as embed
-from crossweave.stages.ingest import ingest_catalog
+import crossweave.stages.embed.modality as modality
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
 
 CONF = """
 encoders:
@@ -21,7 +22,7 @@ encoders:
 modalities:
   text: {kind: text, columns: [title], encoder: words}
 """
-STAGES = [("ingest", ingest_catalog), ("embed", embed.embed_items)]
+STAGES = [INGEST, EMBED]
 
 
 class Shop:
@@ -52,13 +53,13 @@ class Shop:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count how often each file is read for its payloads."""
     found: Counter[str] = Counter()
-    whole = embed.read_payloads
+    whole = modality.read_payloads
 
     def counted(spark: Any, source: Any, files: Any, *rest: Any) -> Any:
         found.update(files)
         return whole(spark, source, files, *rest)
 
-    monkeypatch.setattr(embed, "read_payloads", counted)
+    monkeypatch.setattr(modality, "read_payloads", counted)
     return found
 
 
@@ -82,17 +83,17 @@ def test_a_run_that_dies_between_two_rounds_keeps_the_first(
     tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, files: int, items: int
 ) -> None:
     shop = Shop(tmp_path, files, items)
-    commit = embed._Modality._committed
+    commit = modality.Modality._committed
 
     def once(self: Any, *given: Any) -> Any:
-        monkeypatch.setattr(embed._Modality, "_committed", lambda *_: 1 / 0)
+        monkeypatch.setattr(modality.Modality, "_committed", lambda *_: 1 / 0)
         return commit(self, *given)
 
-    monkeypatch.setattr(embed._Modality, "_committed", once)
+    monkeypatch.setattr(modality.Modality, "_committed", once)
     assert shop.night(embed__commit_contents=6, embed__rows_per_task=3)["exit_code"] == 1
     kept = shop.vectors()
     assert 0 < kept < files * items
-    monkeypatch.setattr(embed._Modality, "_committed", commit)
+    monkeypatch.setattr(modality.Modality, "_committed", commit)
     again = shop.night(embed__commit_contents=6, embed__rows_per_task=3)
     assert again["metrics"]["embed.text.encoded"] == files * items - kept
     assert shop.vectors() == files * items

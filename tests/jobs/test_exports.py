@@ -17,12 +17,12 @@ from crossweave.artifacts.model import TrainedModel
 from crossweave.artifacts.scored import ScoredVectors
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
-from crossweave.stages.export import EXPORTS, export
+from crossweave.stages.export import EXPORT, EXPORTS
 from crossweave.tables.receipts import Receipts
 
 
 def run(night: Night, folder: Path, what: str, form: str) -> Path:
-    result = night.chain.run([("export", export)], export__path=str(folder), export__what=what, export__format=form)
+    result = night.chain.run([EXPORT], export__path=str(folder), export__what=what, export__format=form)
     assert result["exit_code"] == 0, result["error"]
     return folder
 
@@ -40,7 +40,7 @@ def exported(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(night: Night) -> TrainedModel:
     receipts = Receipts(night.chain.workspace)
-    return TrainedModel.open(night.chain.workspace / "models" / receipts.required("train").details["folder"])
+    return TrainedModel.open(night.chain.workspace / "models" / receipts.required("train").details.folder)
 
 
 def parquet(folder: Path) -> dict[str, list]:
@@ -87,7 +87,7 @@ def test_onnx_towers_reproduce_the_item_vectors(night: Night, exported: Path) ->
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     folder = exported / "model-onnx"
     receipts = Receipts(night.chain.workspace)
-    manifest = load_manifest(night.chain.workspace / "tensors" / receipts.required("tensors").details["folder"])
+    manifest = load_manifest(night.chain.workspace / "tensors" / receipts.required("tensors").details.folder)
     assert manifest is not None
     tensors = open_items(manifest)
     session = runtime.InferenceSession(str(folder / "item_tower.onnx"), providers=["CPUExecutionProvider"])
@@ -98,7 +98,7 @@ def test_onnx_towers_reproduce_the_item_vectors(night: Night, exported: Path) ->
         "known": tensors.popularity_N > 0,
     }
     item, bias, history = session.run(None, {each.name: given[each.name] for each in session.get_inputs()})
-    items, served = parquet(exported / "items-parquet"), receipts.required("score").details["scored"]
+    items, served = parquet(exported / "items-parquet"), receipts.required("score").details.scored
     scored = ScoredVectors.open(night.chain.workspace / "scored" / served)
     np.testing.assert_allclose(item, items["vector"], atol=1e-4)
     np.testing.assert_allclose(bias, items["bias"], atol=1e-4)
@@ -148,7 +148,7 @@ def test_the_mmrec_layout_numbers_items_and_users_from_zero(night: Night, export
 
 def test_a_form_that_there_is_not_is_named_with_those_there_are(night: Night, tmp_path: Path) -> None:
     code = night.chain.attempt(
-        [("export", export)], export__path=str(tmp_path / "out"), export__what="users", export__format="onnx"
+        [EXPORT], export__path=str(tmp_path / "out"), export__what="users", export__format="onnx"
     )
     assert code == 2
     assert "users cannot be exported as onnx" in night.chain.said[0]
@@ -158,7 +158,7 @@ def test_an_export_that_is_there_is_not_written_again_and_another_form_replaces_
     night: Night, tmp_path: Path
 ) -> None:
     target = run(night, tmp_path / "out", "items", "parquet")
-    again = night.chain.run([("export", export)], export__path=str(target), export__what="items")
+    again = night.chain.run([EXPORT], export__path=str(target), export__what="items")
     assert again["status"] == "noop"
     run(night, target, "model", "safetensors")
     assert not list(target.glob("*.parquet"))

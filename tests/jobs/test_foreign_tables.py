@@ -14,10 +14,10 @@ import pytest
 from pyspark.sql import SparkSession
 from support import Chain
 
-from crossweave.stages.embed import embed_items
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
 
-STAGES = [("ingest", ingest_catalog), ("embed", embed_items)]
+STAGES = [INGEST, EMBED]
 ROOT = "in [1] {x} 50%20 #ü?"
 OWN = ["_file", "_row", "_item", "_old", "_metadata", "item_id", "file", "row", "title", "_change_text"]
 """Names that our own frames use too."""

@@ -16,9 +16,8 @@ from support import Chain, stage
 
 from crossweave import pipeline
 from crossweave.config import load_settings
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.ingest import INGEST
 
-INGEST = [("ingest", ingest_catalog)]
 START = 1_735_689_600  # 2025-01-01
 CONF = """
 inputs:
@@ -52,7 +51,7 @@ class Shop:
         pq.write_table(pa.table(plain | columns), self.root / "sales.parquet")
 
     def night(self, **pairs: Any) -> dict[str, Any]:
-        return self.chain.run(INGEST, conf=[self.conf], **pairs)
+        return self.chain.run([INGEST], conf=[self.conf], **pairs)
 
     def taken(self, **pairs: Any) -> list[dict[str, Any]]:
         result = self.night(**pairs)

@@ -9,16 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
-from support import Chain
+from support import Chain, chain_of
 
 from crossweave.runtime.job import run_job
-from crossweave.stages.collect import collect_garbage
-from crossweave.stages.embed import embed_items
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.tables import garbage
+from crossweave.stages.collect import COLLECT
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
+from crossweave.tables import garbage, served
+from crossweave.tables.receipt_details import Scored, Trained
+from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.store import TableStore
 
-TWO_STAGES = [("ingest", ingest_catalog), ("embed", embed_items)]
+TWO_STAGES = [INGEST, EMBED]
 CONF = """
 encoders: {words: {type: hashing, dim: 16}}
 modalities: {text: {kind: text, columns: [title], encoder: words}}
@@ -43,7 +45,7 @@ class Shop:
         assert self.chain.run(TWO_STAGES, conf=[self.conf], **pairs)["exit_code"] == 0
 
     def collect(self, **pairs) -> dict:
-        return self.chain.run([("gc", collect_garbage)], conf=[self.conf], **pairs)["metrics"]
+        return self.chain.run([COLLECT], conf=[self.conf], **pairs)["metrics"]
 
     def age(self, days: float) -> None:
         """Let everything be written so many days earlier."""
@@ -158,10 +160,8 @@ def test_a_model_that_is_not_served_and_old_goes(nights: Shop):
         (models / name / "checkpoints" / "epoch-00001.safetensors").write_bytes(b"x")
         (scored / name).mkdir(parents=True)
         (scored / name / "target.npy").write_bytes(b"x")
-    from crossweave.tables.receipts import Receipt, Receipts
-
-    Receipts(nights.chain.workspace).publish(Receipt("train", "f", "r", {}, {}, 1, {"folder": "served"}))
-    Receipts(nights.chain.workspace).publish(Receipt("score", "f", "r", {}, {}, 1, {"scored": "served"}))
+    Receipts(nights.chain.workspace).publish(Receipt("train", "f", "r", {}, {}, 1, Trained("served")))
+    Receipts(nights.chain.workspace).publish(Receipt("score", "f", "r", {}, {}, 1, Scored(scored="served")))
     nights.age(days=30)
     os.utime(models / "young" / "checkpoints" / "epoch-00001.safetensors")
     os.utime(scored / "young" / "target.npy")
@@ -172,22 +172,15 @@ def test_a_model_that_is_not_served_and_old_goes(nights: Shop):
 
 
 def test_what_is_served_stays_though_the_stages_have_moved_on(nights: Shop):
-    from crossweave.tables.receipts import Receipt
-    from crossweave.tables.served import Chain, serve
-
-    def chain(version: int, folder: str) -> Chain:
-        details = {"folder": folder, "protocol": "warm"}
-        stages = ("ingest", "tensors", "train", "score")
-        return Chain(
-            *(Receipt(s, "f", folder, {"item_rows": version}, {"catalog": version}, 1, details) for s in stages)
-        )
+    def chain(version: int, folder: str) -> served.Chain:
+        return chain_of(folder, {"item_rows": version}, {"catalog": version}, folder)
 
     models = nights.chain.workspace / "models"
     for name in ("older", "served", "other"):
         (models / name).mkdir(parents=True)
         (models / name / "model.json").write_bytes(b"x")
-    serve(nights.chain.workspace, chain(0, "older"), "2026-01-01", "one")
-    serve(nights.chain.workspace, chain(1, "served"), "2026-01-02", "two")
+    served.serve(nights.chain.workspace, chain(0, "older"), "2026-01-01", "one")
+    served.serve(nights.chain.workspace, chain(1, "served"), "2026-01-02", "two")
     shutil.rmtree(nights.chain.workspace / "runs")
     nights.age(days=30)
     nights.collect(gc__keep_versions=1)
@@ -203,7 +196,7 @@ def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):
     before = nights.files()
     words = nights.chain.words(conf=[nights.conf], gc__keep_versions=1)
     said: list[str] = []
-    assert run_job("gc", [("gc", collect_garbage)], words, said.append) == 3
+    assert run_job("gc", [COLLECT], words, said.append) == 3
     assert nights.files() == before
     assert any("users" in line for line in said)
 

@@ -12,12 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from support import Chain, Night
 
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import score_users
-from crossweave.stages.train import train_alignment
+from crossweave.stages.ingest import INGEST
+from crossweave.stages.score import SCORE
+from crossweave.stages.train import TRAIN
 
-SCORE = [("score", score_users)]
-TWO_STAGES = [("ingest", ingest_catalog), *SCORE]
+TWO_STAGES = [INGEST, SCORE]
 FIRST, SECOND, THIRD = "2026-01-03", "2026-01-04", "2026-01-05"
 
 
@@ -103,13 +102,13 @@ def test_a_night_between_trainings_scores_who_changed_and_equals_a_full_pass(nig
 def test_other_settings_and_another_model_score_everybody(night: Night, tmp_path: Path):
     chain = night.chain.copy(tmp_path / "ws")
     scored = lambda result: result["metrics"]["score.users_scored"]  # noqa: E731
-    everybody = scored(chain.run(SCORE, date=FIRST, score__incremental=True))
+    everybody = scored(chain.run([SCORE], date=FIRST, score__incremental=True))
     assert everybody == night.result["metrics"]["score.users.rows_in"]
-    assert scored(chain.run(SCORE, date=SECOND, score__incremental=True)) == 0
+    assert scored(chain.run([SCORE], date=SECOND, score__incremental=True)) == 0
     rules = {"block": {"category": ["lamp"]}}
-    assert scored(chain.run(SCORE, date=SECOND, score__incremental=True, score__rules=rules)) == everybody
-    assert scored(chain.run(SCORE, date=THIRD, score__incremental=True, score__rules=rules)) == 0
+    assert scored(chain.run([SCORE], date=SECOND, score__incremental=True, score__rules=rules)) == everybody
+    assert scored(chain.run([SCORE], date=THIRD, score__incremental=True, score__rules=rules)) == 0
     short = {"train__max_epochs": 1, "score__incremental": True, "score__rules": rules}
-    again = chain.run([("train", train_alignment), *SCORE], date=THIRD, **short)
+    again = chain.run([TRAIN, SCORE], date=THIRD, **short)
     assert again["exit_code"] == 0, again["error"]
     assert scored(again) == everybody

@@ -14,10 +14,10 @@ from pyspark.sql import SparkSession
 from support import Chain
 from tiny import picture, tiny_bert, tune, video
 
-from crossweave.stages.embed import embed_items
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
 
-TWO_STAGES = [("ingest", ingest_catalog), ("embed", embed_items)]
+TWO_STAGES = [INGEST, EMBED]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from support import Chain, Night
 
 from crossweave.artifacts.model import TrainedModel
 from crossweave.errors import SettingsError
-from crossweave.stages.score import score_users
-from crossweave.stages.train import check_model, train_alignment
+from crossweave.stages.score import SCORE
+from crossweave.stages.train import TRAIN
+from crossweave.training.planning import check_model
 
 
 @pytest.mark.slow
@@ -21,7 +22,7 @@ from crossweave.stages.train import check_model, train_alignment
 def test_every_user_is_served_and_reasons_are_given(night: Night, tmp_path, model):
     shutil.copytree(night.chain.workspace, tmp_path / "ws", symlinks=True)
     chain = Chain(tmp_path / "ws", night.chain.root)
-    result = chain.run([("train", train_alignment), ("score", score_users)], train__max_epochs=2, **model)
+    result = chain.run([TRAIN, SCORE], train__max_epochs=2, **model)
     assert result["status"] == "ok", result["error"]
     assert 0 < result["metrics"]["train.validation_ndcg@20"] <= 1
     rows, before = chain.table("recommendations"), night.chain.table("recommendations")
@@ -42,7 +43,7 @@ def test_factors_of_spark_s_als_are_blended_in_and_teach_the_content(night: Nigh
     chain = Chain(tmp_path / "ws", night.chain.root)
     settings = {"rank": 8, "iterations": 3}
     result = chain.run(
-        [("train", train_alignment), ("score", score_users)],
+        [TRAIN, SCORE],
         train__max_epochs=2,
         model__collaborative={"edlae": None, "als": settings},
         model__losses__distillation=0.5,

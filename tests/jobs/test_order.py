@@ -14,9 +14,9 @@ from support import REPOSITORY, Chain, Night, stage
 from crossweave.config import load_settings
 from crossweave.feeding.manifest import load_manifest
 from crossweave.feeding.sequences import read_all
-from crossweave.stages.embed import embed_items
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.tensors import build_tensors
+from crossweave.stages.embed import EMBED
+from crossweave.stages.ingest import INGEST
+from crossweave.stages.tensors import TENSORS
 from crossweave.storage.records import digest
 
 LOCAL = REPOSITORY / "conf" / "local.yaml"
@@ -72,7 +72,7 @@ def test_a_code_in_the_sequences_is_one_of_its_own_attribute_however_the_attribu
     tmp_path: Path, shop: Path, spark: SparkSession
 ):
     chain = Chain(tmp_path / "ws", shop)
-    three = [("ingest", ingest_catalog), ("embed", embed_items), ("tensors", build_tensors)]
+    three = [INGEST, EMBED, TENSORS]
     chain.run(three, inputs__users__attributes=["country", "age_group"])
     (folder,) = (path for path in (chain.workspace / "tensors").iterdir() if path.is_dir())
     manifest = load_manifest(folder)

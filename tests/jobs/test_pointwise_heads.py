@@ -13,10 +13,10 @@ from support import Chain, Night, stage
 from crossweave.artifacts.model import TrainedModel
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import load_manifest
-from crossweave.stages.evaluate import evaluate
+from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.evaluate.pointwise import predict_pairs
-from crossweave.stages.score import score_users
-from crossweave.stages.train import train_alignment
+from crossweave.stages.score import SCORE
+from crossweave.stages.train import TRAIN
 from crossweave.tables.served import Chain as Receipts
 
 MODEL = {
@@ -27,7 +27,7 @@ MODEL = {
     "model__losses__rating": 0.5,
     "model__losses__click": 0.5,
 }
-STAGES = [("train", train_alignment), ("score", score_users), ("evaluate", evaluate)]
+STAGES = [TRAIN, SCORE, EVALUATE]
 
 
 def test_ratings_and_clicks_are_judged_on_the_held_out_pairs(night: Night, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_ratings_and_clicks_are_judged_on_the_held_out_pairs(night: Night, tmp_p
     assert "Ratings and clicks" in page
     assert "Calibration of clicks" in page
     _a_prediction_is_that_of_the_served_score(chain)
-    again = chain.run([("evaluate", evaluate)], **MODEL, evaluate__pointwise_users=0)
+    again = chain.run([EVALUATE], **MODEL, evaluate__pointwise_users=0)
     assert "evaluate.rating.rmse" not in again["metrics"]
     assert stage(again, "evaluate")["notes"] == []
 

@@ -10,21 +10,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import query
-from support import Chain, Night, stage
+from support import Chain, Night, chain_of, stage
 
 from crossweave import pipeline
 from crossweave.feeding.manifest import Manifest
 from crossweave.runtime.plan import plan_context
-from crossweave.stages.collect import collect_garbage
-from crossweave.stages.evaluate import evaluate
+from crossweave.stages.collect import COLLECT
+from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.evaluate.judging import PREVIOUS as PREVIOUS_RUN
 from crossweave.stages.evaluate.promotion import reasons_against
-from crossweave.stages.export import export
-from crossweave.stages.score import score_users
+from crossweave.stages.export import EXPORT
+from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import _forget_old_sets
 from crossweave.storage.location import Location
-from crossweave.tables.receipts import Receipt
-from crossweave.tables.served import Chain as Served
 from crossweave.tables.served import serve
 
 PREVIOUS = {"metric": "ndcg@20", "against": ["previous", "popularity"]}
@@ -35,7 +33,6 @@ BAD = {
     "evaluate__gate": PREVIOUS,
     "date": "2026-01-03",
 }
-EXPORT = [("export", export)]
 
 
 def only_what_nobody_held_out(chain: Chain) -> dict[str, str]:
@@ -47,7 +44,7 @@ def only_what_nobody_held_out(chain: Chain) -> dict[str, str]:
 
 def exported(chain: Chain, folder: Path, what: str = "recommendations", form: str = "parquet", **pairs: Any) -> Path:
     wanted = {"export__path": str(folder), "export__what": what, "export__format": form}
-    result = chain.run(EXPORT, **pairs | wanted)
+    result = chain.run([EXPORT], **pairs | wanted)
     assert result["exit_code"] == 0, result["error"]
     return folder
 
@@ -81,7 +78,7 @@ def test_a_worse_model_is_refused_and_the_old_one_stays_served(night: Night, tmp
     assert (again["exit_code"], again["error"]["message"]) == (4, said)
     assert again["stages"][-1]["rows_out"] == 0  # it was not judged again
 
-    collected = chain.run([("gc", collect_garbage)], gc__keep_days=0, gc__keep_versions=1)
+    collected = chain.run([COLLECT], gc__keep_days=0, gc__keep_versions=1)
     assert collected["exit_code"] == 0, collected["error"]
     for pairs in (bad, {"date": "2026-01-03"}):  # with and without the gate in the settings
         assert lists(exported(chain, tmp_path / f"lists-{len(pairs)}", **pairs)) == old
@@ -95,13 +92,13 @@ def test_a_worse_model_is_refused_and_the_old_one_stays_served(night: Night, tmp
     shown = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]]
     assert shown == [str(item) for owner, _, item in old if owner == user][:3]
 
-    anyway = chain.run([("evaluate", evaluate)], **bad | {"evaluate__gate": None})
+    anyway = chain.run([EVALUATE], **bad | {"evaluate__gate": None})
     assert anyway["exit_code"] == 0, anyway["error"]
     assert any("served from now on" in line for line in chain.said)
     new = lists(exported(chain, tmp_path / "new", **bad))
     assert new != old
     assert new == sorted((row["user_id"], row["rank"], int(row["item_id"])) for row in chain.table("recommendations"))
-    assert chain.attempt([("evaluate", evaluate)], **bad) == 0  # what is served already is not refused
+    assert chain.attempt([EVALUATE], **bad) == 0  # what is served already is not refused
 
 
 def _the_drift_is_measured(result: dict[str, Any], night: Night) -> None:
@@ -127,17 +124,15 @@ def test_lists_that_cannot_be_compared_with_are_refused_by_a_gate_against_them(m
 
 
 def test_the_served_tensors_are_kept_beside_the_last_two(tmp_path: Path) -> None:
-    sets, details = tmp_path / "tensors", {"protocol": "warm", "folder": "b"}
+    sets = tmp_path / "tensors"
     for age, name in enumerate("edcba"):
         manifest = Manifest(sets / name, name, {}, 1, 1, (), ())
         manifest.save()
         os.utime(sets / name / "manifest.json", (age, age))
-    stages = ("ingest", "tensors", "train", "score")
-    serve(tmp_path, Served(*(Receipt(s, s, "r", {}, {}, 1, details) for s in stages)), "2026-01-02", "r")
+    serve(tmp_path, chain_of("r", {}, {}, "b"), "2026-01-02", "r")
     _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
     assert sorted(path.name for path in sets.iterdir()) == ["a", "b", "d"]
-    details["folder"] = "d"
-    serve(tmp_path, Served(*(Receipt(s, s, "q", {}, {}, 1, details) for s in stages)), "2026-01-03", "q")
+    serve(tmp_path, chain_of("q", {}, {}, "d"), "2026-01-03", "q")
     _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
     assert sorted(path.name for path in sets.iterdir()) == ["a", "d"]
 
@@ -147,19 +142,19 @@ def test_the_first_run_is_served_unless_a_baseline_is_better(night: Night, tmp_p
     for name in ("served", "evaluate"):
         (chain.workspace / "receipts" / f"{name}.json").unlink()
     good = {"evaluate__gate": {"metric": "recall@20", "tolerance": 0.5, "against": ["previous", "popularity"]}}
-    assert chain.attempt(EXPORT, export__path=str(tmp_path / "a"), **good) == 2
+    assert chain.attempt([EXPORT], export__path=str(tmp_path / "a"), **good) == 2
     assert any("no run has passed evaluate.gate yet" in line for line in chain.said)
-    result = chain.run([("evaluate", evaluate)], **good)
+    result = chain.run([EVALUATE], **good)
     assert result["exit_code"] == 0, result["error"]
     exported(chain, tmp_path / "a", **good)
 
     (chain.workspace / "receipts" / "served.json").unlink()
     gate = {"evaluate__gate": {"metric": "ndcg@20", "against": ["popularity"]}}
     bad = gate | only_what_nobody_held_out(chain)
-    result = chain.run([("score", score_users), ("evaluate", evaluate)], **bad)
+    result = chain.run([SCORE, EVALUATE], **bad)
     assert result["exit_code"] == 4
     assert "nothing is served" in result["error"]["message"]
-    result = chain.run(EXPORT, export__path=str(tmp_path / "b"))
+    result = chain.run([EXPORT], export__path=str(tmp_path / "b"))
     assert result["exit_code"] == 2
     assert "evaluate.gate refused the last run" in result["error"]["message"]
     assert not (tmp_path / "b").exists()
@@ -171,9 +166,9 @@ def test_a_gate_that_could_not_be_checked_is_refused_before_anything_runs(night:
         ({"metric": "ndcg@20", "against": ["ease"]}, "which evaluate.baselines does not have"),
         ({"metric": "auc@20"}, "evaluate.gate"),
     ):
-        assert night.chain.attempt([("evaluate", evaluate)], evaluate__gate=gate) == 2
+        assert night.chain.attempt([EVALUATE], evaluate__gate=gate) == 2
         assert words in night.chain.said[0], json.dumps(gate)
     chosen = {"evaluate__baselines": ["ease"], "evaluate__ease_items": 5}
     gate = {"metric": "ndcg@20", "against": ["ease"]}
-    assert night.chain.attempt([("evaluate", evaluate)], evaluate__gate=gate, **chosen) == 2
+    assert night.chain.attempt([EVALUATE], evaluate__gate=gate, **chosen) == 2
     assert any("cannot compare with ease: the catalog has" in line for line in night.chain.said)

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from support import Chain, Night, stage
 
-from crossweave.stages.export import export
-from crossweave.stages.train import train_alignment
+from crossweave.stages.export import EXPORT
+from crossweave.stages.train import TRAIN
 
 
 def test_under_the_cold_protocol_only_withheld_items_are_ranked_and_none_was_trained_on(new_chain: Chain):
@@ -40,7 +40,7 @@ def _tensors_that_were_removed_are_built_again_and_the_model_stays(chain: Chain)
 
 def test_export_gives_the_callers_own_id_types_and_every_row(night: Night, tmp_path):
     target = tmp_path / "out"
-    result = night.chain.run([("export", export)], export__path=str(target))
+    result = night.chain.run([EXPORT], export__path=str(target))
     assert result["exit_code"] == 0
     table = pq.read_table(target)
     assert [(field.name, str(field.type)) for field in table.schema] == [
@@ -51,20 +51,20 @@ def test_export_gives_the_callers_own_id_types_and_every_row(night: Night, tmp_p
     ]
     want = {(r["user_id"], int(r["item_id"]), r["rank"]) for r in night.chain.table("recommendations")}
     assert set(zip(*(table.column(name).to_pylist() for name in ("user_id", "item_id", "rank")), strict=True)) == want
-    again = night.chain.run([("export", export)], export__path=str(target))
+    again = night.chain.run([EXPORT], export__path=str(target))
     assert again["status"] == "noop"
 
 
 def test_export_refuses_a_folder_that_holds_something_else(night: Night, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    assert night.chain.attempt([("export", export)], export__path=str(tmp_path / "mine")) == 2
+    assert night.chain.attempt([EXPORT], export__path=str(tmp_path / "mine")) == 2
     assert "something that is no export" in night.chain.said[0]
     assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
 def test_a_stage_that_misses_the_one_before_it_names_it(new_chain: Chain):
-    result = new_chain.run([("train", train_alignment)])
+    result = new_chain.run([TRAIN])
     assert (result["exit_code"], result["error"]["type"]) == (2, "SettingsError")
     assert "tensors" in result["error"]["message"]
 

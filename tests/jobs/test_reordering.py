@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from support import Chain, Night
 
-from crossweave.stages.evaluate import evaluate
-from crossweave.stages.score import score_users
+from crossweave.stages.evaluate import EVALUATE
+from crossweave.stages.score import SCORE
 
-TWO_STAGES = [("score", score_users), ("evaluate", evaluate)]
+TWO_STAGES = [SCORE, EVALUATE]
 Row = dict[str, Any]
 
 

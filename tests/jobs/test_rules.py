@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from support import Chain, Night, stage
 
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import score_users
+from crossweave.stages.ingest import INGEST
+from crossweave.stages.score import SCORE
 
-SCORE = [("score", score_users)]
-TWO_STAGES = [("ingest", ingest_catalog), *SCORE]
+TWO_STAGES = [INGEST, SCORE]
 EVERYTHING = 60  # items of the tiny shop: the full ranking
 
 
@@ -24,7 +23,7 @@ EVERYTHING = 60  # items of the tiny shop: the full ranking
 def full(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """A copy of the night, scored down to the last item without any rule."""
     chain = night.chain.copy(tmp_path_factory.mktemp("full") / "ws")
-    assert chain.run(SCORE, score__top_k=EVERYTHING, score__reasons=0)["exit_code"] == 0
+    assert chain.run([SCORE], score__top_k=EVERYTHING, score__reasons=0)["exit_code"] == 0
     return chain
 
 
@@ -111,7 +110,7 @@ def test_a_list_is_what_a_walk_down_the_full_ranking_under_all_rules_gives(full:
 
 def test_an_allowed_list_hides_items_without_a_value_and_a_user_with_nothing_left_is_counted(copy: Chain):
     result = copy.run(
-        SCORE, score__reasons=0, score__rules={"allow": {"category": ["lamp"]}, "block": {"cold": [True]}}
+        [SCORE], score__reasons=0, score__rules={"allow": {"category": ["lamp"]}, "block": {"cold": [True]}}
     )
     items = {row["item_id"]: row for row in copy.table("catalog")}
     found = {item for row in lists(copy).values() for item, _ in row}
@@ -126,7 +125,7 @@ def test_an_allowed_list_hides_items_without_a_value_and_a_user_with_nothing_lef
 def test_freshness_is_added_to_the_score_and_named_as_a_share(full: Chain, copy: Chain):
     rankings, items = lists(full), attributes(full)
     rule = {"freshness": {"column": "released", "half_life_days": 2000.0, "weight": 2.0}}
-    assert copy.run(SCORE, score__rules=rule)["exit_code"] == 0
+    assert copy.run([SCORE], score__rules=rule)["exit_code"] == 0
     night = datetime.date(2026, 1, 2)
     boost = {}
     for item, known in items.items():
@@ -173,6 +172,6 @@ def test_an_item_that_left_the_catalog_after_the_training_is_not_recommended(ful
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused_by_its_name(night: Night, rules, named: str):
-    result = night.chain.run(SCORE, score__rules=rules)
+    result = night.chain.run([SCORE], score__rules=rules)
     assert (result["exit_code"], result["error"]["type"]) == (2, "SettingsError")
     assert result["error"]["message"].startswith(named)

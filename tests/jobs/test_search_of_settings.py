@@ -12,9 +12,10 @@ import yaml
 from safetensors.torch import load_file
 from support import Chain, Night, stage
 
-from crossweave.stages.train import check_model, train_alignment
+from crossweave.stages.train import TRAIN
+from crossweave.training.planning import check_model
 
-STAGES = [("train", train_alignment)]
+STAGES = [TRAIN]
 QUICK = {"train__ranks": 1, "train__max_epochs": 2, "model__content_map_search": False}
 SPACE = {
     "train.learning_rate": {"low": 0.001, "high": 0.1, "log": True},

@@ -11,7 +11,7 @@ import yaml
 from support import Chain
 
 from crossweave.redaction import forget
-from crossweave.stages.ingest import ingest_catalog
+from crossweave.stages.ingest import INGEST
 
 CANARIES = {
     "environment": "canary-env-5f1c8e",
@@ -93,7 +93,7 @@ def test_a_whole_run_leaves_no_secret_in_any_file_or_line_and_its_settings_load_
     ],
 )
 def test_a_run_that_fails_says_no_secret(new_chain: Chain, conf: list[Path], pairs: dict) -> None:
-    code = new_chain.attempt([("ingest", ingest_catalog)], conf=conf, **pairs)
+    code = new_chain.attempt([INGEST], conf=conf, **pairs)
     assert code in (2, 3)
     assert leaks(new_chain) == []
     for path in new_chain.workspace.glob("runs/2*/run_result.json"):

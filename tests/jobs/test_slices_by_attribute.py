@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from support import Chain, Night
 
-from crossweave.stages.evaluate import evaluate
+from crossweave.stages.evaluate import EVALUATE
 from crossweave.tables.receipts import Receipts
-
-EVALUATE = [("evaluate", evaluate)]
 
 
 def ndcg_by_user(chain: Chain, k: int) -> dict[str, float]:
@@ -72,14 +70,14 @@ def test_items_have_an_age_and_the_report_shows_the_slices(night: Night):
     assert ages
     assert ages <= {f"items by age: {name}" for name in ("up to 7 days", "8–30 days", "31–90 days", "not known")}
     # Not runs/latest: other tests run jobs on the shared night.
-    page = Path(Receipts(night.chain.workspace).required("evaluate").details["report"]).read_text(encoding="utf-8")
+    page = Path(Receipts(night.chain.workspace).required("evaluate").details.report).read_text(encoding="utf-8")
     for family in ("users by country", "users by age_group", "items by category", "exposure by price", "items by age"):
         assert family in page.lower()
 
 
 def test_gaps_are_in_the_record_and_ages_may_count_from_a_column(night: Night, tmp_path: Path):
     chain = night.chain.copy(tmp_path / "ws")
-    result = chain.run(EVALUATE, evaluate__min_group=3, evaluate__item_age="released")
+    result = chain.run([EVALUATE], evaluate__min_group=3, evaluate__item_age="released")
     assert result["exit_code"] == 0, result["error"]
     table, metrics = figures(chain), result["metrics"]
     served = {
@@ -97,7 +95,7 @@ def test_gaps_are_in_the_record_and_ages_may_count_from_a_column(night: Night, t
 
 
 def test_a_slice_by_an_attribute_that_is_not_kept_is_refused(new_chain: Chain):
-    assert new_chain.attempt(EVALUATE, evaluate__user_slices=["agegroup"]) == 2
+    assert new_chain.attempt([EVALUATE], evaluate__user_slices=["agegroup"]) == 2
     assert "evaluate.user_slices names 'agegroup', which inputs.users.attributes does not have" in new_chain.said[0]
-    assert new_chain.attempt(EVALUATE, evaluate__item_age="born") == 2
+    assert new_chain.attempt([EVALUATE], evaluate__item_age="born") == 2
     assert "add it to inputs.items.attributes" in " ".join(new_chain.said)

@@ -18,16 +18,17 @@ from support import Chain, Night, described, stage
 from crossweave.errors import LeakageError
 from crossweave.feeding.leakage import check_tensors
 from crossweave.feeding.manifest import Manifest, load_manifest
-from crossweave.stages.embed import embed_items
-from crossweave.stages.evaluate import evaluate
-from crossweave.stages.ingest import ingest_catalog
-from crossweave.stages.score import score_users
-from crossweave.stages.tensors import build_tensors
+from crossweave.runtime.stage import Stage
+from crossweave.stages.embed import EMBED
+from crossweave.stages.evaluate import EVALUATE
+from crossweave.stages.ingest import INGEST
+from crossweave.stages.score import SCORE
+from crossweave.stages.tensors import TENSORS
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.receipts import Receipts
 from crossweave.tables.store import TableStore
 
-DATA = [("ingest", ingest_catalog), ("embed", embed_items), ("tensors", build_tensors)]
+DATA = [INGEST, EMBED, TENSORS]
 PARTS = ("train", "valid", "test")
 Row = dict[str, Any]
 
@@ -154,7 +155,7 @@ def test_times_beyond_the_data_are_refused_with_the_counts(copy: Chain):
 
 
 def manifest_of(chain: Chain) -> Manifest:
-    folder = Receipts(chain.workspace).required("tensors").details["folder"]
+    folder = Receipts(chain.workspace).required("tensors").details.folder
     found = load_manifest(chain.workspace / "tensors" / folder)
     assert found is not None
     return found
@@ -219,9 +220,9 @@ def test_popularity_that_counts_more_than_the_sequences_is_found(copy: Chain, sp
         check(copy, spark)
 
 
-@pytest.mark.parametrize(("name", "work"), [("tensors", build_tensors), ("score", score_users)])
+@pytest.mark.parametrize("work", [TENSORS, SCORE], ids=lambda work: work.name)
 def test_a_pair_that_lies_in_two_splits_stops_tensors_and_score_and_nothing_is_published(
-    copy: Chain, spark, name: str, work: Callable[..., None]
+    copy: Chain, spark, work: Stage[Any]
 ):
     store, receipts = TableStore(copy.workspace / "tables"), Receipts(copy.workspace)
     frame, ingested = store.read(spark, "interactions"), receipts.required("ingest")
@@ -230,28 +231,28 @@ def test_a_pair_that_lies_in_two_splits_stops_tensors_and_score_and_nothing_is_p
     assert head is not None
     version = store.write(frame.unionByName(trained), "interactions", "replace", base=head.version).version
     receipts.publish(dataclasses.replace(ingested, writes=ingested.writes | {"interactions": version}))
-    before = receipts.required(name)
-    result = copy.run([(name, work)])
+    before = receipts.required(work.name)
+    result = copy.run([work])
     assert (result["exit_code"], result["error"]["type"]) == (4, "LeakageError")
     assert "found 1 of" in result["error"]["message"]
-    assert receipts.required(name) == before
+    assert receipts.required(work.name) == before
 
 
 def test_lists_made_with_test_rows_are_served_but_not_judged(copy: Chain):
-    result = copy.run([("score", score_users)], score__history_splits=list(PARTS))
+    result = copy.run([SCORE], score__history_splits=list(PARTS))
     assert (result["exit_code"], result["metrics"]["score.leakage.found"]) == (0, len(held_out_of(copy)))
-    judged = copy.run([("evaluate", evaluate)], score__history_splits=list(PARTS))
+    judged = copy.run([EVALUATE], score__history_splits=list(PARTS))
     assert (judged["exit_code"], judged["error"]["type"]) == (4, "LeakageError")
     assert f"{len(held_out_of(copy))} (user, item) pairs" in judged["error"]["message"]
 
 
 def test_interactions_that_were_parted_anew_cannot_judge_the_lists_of_before(copy: Chain):
     assert copy.run(DATA[:1], split__method="leave_last_out")["exit_code"] == 0
-    judged = copy.run([("evaluate", evaluate)], split__method="leave_last_out")
+    judged = copy.run([EVALUATE], split__method="leave_last_out")
     assert (judged["exit_code"], judged["error"]["type"]) == (4, "LeakageError")
     assert "of the last score stage" in judged["error"]["message"]
     assert not any(row["user_id"] in json.dumps(judged) for row in copy.table("users"))
-    scored = copy.run([("score", score_users)], split__method="leave_last_out")
+    scored = copy.run([SCORE], split__method="leave_last_out")
     assert (scored["exit_code"], scored["metrics"]["score.leakage.found"]) == (0, 0)
-    judged = copy.run([("evaluate", evaluate)], split__method="leave_last_out")
+    judged = copy.run([EVALUATE], split__method="leave_last_out")
     assert "the sequence tensors: expected no" in judged["error"]["message"]

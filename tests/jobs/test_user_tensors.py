@@ -26,7 +26,7 @@ ATTRIBUTES = ["age_group", "country"]
 
 @pytest.fixture(scope="module")
 def manifest(night: Night) -> Manifest:
-    folder = Receipts(night.chain.workspace).required("tensors").details["folder"]
+    folder = Receipts(night.chain.workspace).required("tensors").details.folder
     found = load_manifest(night.chain.workspace / "tensors" / folder)
     assert found is not None
     return found
@@ -88,9 +88,7 @@ def test_a_user_of_the_users_table_alone_gets_the_list_that_their_attributes_say
 ):
     silent = sorted(attributes.keys() - {row["user_id"] for row in night.chain.table("interactions")})
     assert len({tuple(attributes[user].values()) for user in silent}) > 1
-    folder: Path = (
-        night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
-    )
+    folder: Path = night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details.folder
     model = TrainedModel.open(folder).load()
     who = UserBatch.from_arrays(
         np.full(len(silent), UNKNOWN), np.array([codes(manifest, attributes[user]) for user in silent])
@@ -112,7 +110,7 @@ def test_a_user_of_the_users_table_alone_gets_the_list_that_their_attributes_say
 
 
 def test_a_user_of_whom_nothing_is_known_gets_what_is_popular(night: Night, manifest: Manifest):
-    folder = night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details["folder"]
+    folder = night.chain.workspace / "models" / Receipts(night.chain.workspace).required("train").details.folder
     model = TrainedModel.open(folder).load()
     nobody = UserBatch.from_arrays(np.full(1, UNKNOWN), np.zeros((1, len(ATTRIBUTES)), np.int64))
     items = open_items(manifest)

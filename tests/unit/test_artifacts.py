@@ -16,6 +16,7 @@ from crossweave.errors import ArtifactError, SettingsError, TryAgainError
 from crossweave.feeding.host_cache import HostCache
 from crossweave.storage.location import Location
 from crossweave.storage.records import read_record, write_record
+from crossweave.tables.receipt_details import Scored, Trained
 from crossweave.tables.receipts import Receipt, Receipts
 
 KIND = Kind("thing", "things", "thing.json", 3, "train")
@@ -109,7 +110,7 @@ def test_a_draft_becomes_the_artifact_in_one_rename(tmp_path: Path):
 
 
 def receipt(stage: str = "train") -> Receipt:
-    return Receipt(stage, "f", "r", {"b": 1, "a": 2}, {"t": 3}, 4, {"folder": "x"})
+    return Receipt(stage, "f", "r", {"b": 1, "a": 2}, {"t": 3}, 4, Trained("x") if stage == "train" else Scored("warm"))
 
 
 def test_a_receipt_that_was_changed_or_is_another_stage_s_is_refused(tmp_path: Path):

@@ -24,7 +24,7 @@ MIDDLE = {
     "scoring": {"alignment"},
     "storage": set(),
     "tables": {"storage"},
-    "training": {"feeding", "alignment", "storage"},
+    "training": {"config", "storage", "tables", "alignment", "evaluation", "feeding"},
 }
 """Room -> the rooms beside it that it may import; errors, redaction and the room itself, always."""
 
@@ -144,9 +144,9 @@ OF_THIS_MACHINE = {
     "stages.demo": "the shop is drawn on this machine, then uploaded",
     "stages.export.__init__": "libraries write faiss, ONNX and CSV on this machine; only a disk can swap folders",
     "stages.export.models": "writes into such a draft",
-    "stages.train": "writes into the draft of a model",
+    "stages.train.fitting": "writes into the draft of a model",
+    "stages.train.searching": "copies into such a draft",
     "tables.disk_files": "links, circles and two names of one file: a store has none",
-    "tables.paths": "spells paths for Spark",
     "training.collective": "the files of this driver into which Horovod copies the ranks' output; their environment",
     "training.rank_ends": "ends a process",
     "training.record": "TensorBoard writes on this machine",

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from crossweave.config import Settings as Settings  # a job's door to the settings
 from crossweave.config import load_settings
@@ -20,12 +20,13 @@ from crossweave.redaction import redacted
 from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
-from crossweave.runtime.run import Run, Stage
+from crossweave.runtime.run import Run
+from crossweave.runtime.stage import Stage
 from crossweave.runtime.stopping import stoppable
 from crossweave.runtime.tracking import open_trackers
 
 Say = Callable[[str], None]
-StageList = list[tuple[str, Stage]]
+StageList = Sequence[Stage[Any]]
 FIRST_YEAR, LAST_YEAR = 1970, 2199
 
 
@@ -34,14 +35,13 @@ def run_job(
     stages: StageList | Callable[[Settings], StageList],
     arguments: Sequence[str],
     say: Say,
-    check: Callable[[Settings], None] | None = None,
 ) -> int:
     """Run a job's stages with the settings of its command line; returns the exit code. Nothing secret is said.
 
-    `stages` may depend on the settings; `check` may refuse them before anything is started.
+    `stages` may depend on the settings; each may refuse them before anything is started.
     """
     with stoppable():
-        return _run_job(job, stages, arguments, lambda line: say(redacted(line)), check)
+        return _run_job(job, stages, arguments, lambda line: say(redacted(line)))
 
 
 def _run_job(
@@ -49,14 +49,13 @@ def _run_job(
     stages: StageList | Callable[[Settings], StageList],
     arguments: Sequence[str],
     say: Say,
-    check: Callable[[Settings], None] | None,
 ) -> int:
     try:
         settings, date = parse(job, arguments)
-        if check is not None:
-            check(settings)
+        chosen = stages(settings) if callable(stages) else stages
+        for stage in chosen:
+            stage.check(settings)
         trackers = open_trackers(settings)
-        chosen = stages if isinstance(stages, list) else stages(settings)
         run = Run(job, settings, date, trackers)
     except Exception as error:
         return refuse(error, say)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossweave.config import Settings
 from crossweave.runtime.result import result_files
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 
 
 def plan_context(settings: Settings, date: datetime.date) -> StageContext:

@@ -8,70 +8,24 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
-
-from pyspark.sql import SparkSession
+from typing import Any
 
 from crossweave.config import Settings, settings_yaml
 from crossweave.errors import CrossweaveError
 from crossweave.runtime.log import close_log, open_log
-from crossweave.runtime.progress import Progress
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
-from crossweave.runtime.session import open_session
+from crossweave.runtime.stage import Stage, StageContext, perform
 from crossweave.runtime.stopping import Stopped, leave_word, too_late
 from crossweave.runtime.threads import torch_threads
 from crossweave.runtime.tracking import Tracker, facts_of, publish
 from crossweave.storage.lease import hold
-from crossweave.storage.litter import STAGING, remove_litter
+from crossweave.storage.litter import remove_litter
 from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
-from crossweave.tables.receipts import Receipts
-from crossweave.tables.store import TableStore
 
 log = logging.getLogger(__name__)
-Stage = Callable[["StageContext", StageRecord], None]
-
-
-class StageContext:
-    """What a stage is given: the settings, the run's date and folder, and Spark on first use."""
-
-    def __init__(
-        self, settings: Settings, job: str, run_id: str, date: datetime.date, folder: Path, records: list[StageRecord]
-    ) -> None:
-        self.settings = settings
-        self.job = job
-        self.run_id = run_id
-        self.date = date
-        self.folder = folder  # of this machine, for what libraries write; it is part of the run's folder in the end
-        self.records = records  # of the stages that this run has done so far, for the report
-        self.workspace = Location.of(settings.workspace)
-        self.place = self.workspace / "runs" / run_id  # the run's folder, for what stages write
-        self.staging = self.workspace / STAGING / run_id  # for a stage's intermediates, which the workers see too
-        self.receipts = Receipts(self.workspace)
-
-    @cached_property
-    def tables(self) -> TableStore:
-        """The tables of the workspace."""
-        return TableStore(self.workspace / "tables")
-
-    @property
-    def spark(self) -> SparkSession:
-        """The session; a night with nothing to do never starts one."""
-        return open_session(self.settings, "crossweave")
-
-    def part(self, name: str, settings: Settings) -> StageContext:
-        """Return the context of a part of this run with settings and a folder of its own."""
-        folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        part = StageContext(settings, self.job, self.run_id, self.date, folder, self.records)
-        part.place, part.staging = self.place / name, self.staging / name
-        return part
-
-    def progress(self, label: str, total: int, unit: str) -> Progress:
-        """Start showing the progress of one piece of work."""
-        return Progress(label, total, unit)
 
 
 class Run:
@@ -88,7 +42,7 @@ class Run:
         self.folder = self.place.local if remote is None else Path(remote.name)
         self.context = StageContext(settings, job, self.run_id, date, self.folder, self.result.stages)
 
-    def execute(self, stages: list[tuple[str, Stage]], on_stage: Callable[[StageRecord], None]) -> RunResult:
+    def execute(self, stages: Sequence[Stage[Any]], on_stage: Callable[[StageRecord], None]) -> RunResult:
         """Run the stages; errors end up in the result, never in a traceback on the caller's screen."""
         try:
             self.folder.mkdir(parents=True, exist_ok=not self.place.is_local)
@@ -102,8 +56,8 @@ class Run:
         try:
             with self._lock():
                 self._point_latest()
-                for name, stage in stages:
-                    on_stage(self._one(name, stage))
+                for stage in stages:
+                    on_stage(self._one(stage))
             self.result.succeed()
         except BaseException as error:
             if isinstance(error, CrossweaveError):
@@ -142,19 +96,18 @@ class Run:
         self.result.write()
         return self.result.exit_code
 
-    def _one(self, name: str, stage: Stage) -> StageRecord:
-        record = StageRecord(name)
+    def _one(self, stage: Stage[Any]) -> StageRecord:
+        record = StageRecord(stage.name)
         self.result.stages.append(record)
-        log.info("stage %s starts", name)
+        log.info("stage %s starts", stage.name)
         try:
             with torch_threads(self.context.settings.spark.driver_threads):
-                stage(self.context, record)
-            record.check()
+                perform(stage, self.context, record)
         finally:
             record.seconds = record.elapsed
         self.result.write()
         self._hand_over()
-        log.info("stage %s ends after %.1f s: %s", name, record.seconds, record.as_json())
+        log.info("stage %s ends after %.1f s: %s", stage.name, record.seconds, record.as_json())
         return record
 
     @contextmanager

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import recent_results
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.storage.litter import remove_empty_folders
 from crossweave.storage.location import Location
 from crossweave.tables.garbage import (
@@ -18,18 +18,35 @@ from crossweave.tables.garbage import (
     table_garbage,
     table_names,
 )
+from crossweave.tables.receipts import Receipt
 from crossweave.tables.served import load_served
 
-STAGE = "gc"
 
-
-def collect_garbage(context: StageContext, record: StageRecord) -> None:
-    """Remove old table versions' data, attempts that never committed, unused feature tables and models.
+class Collect(Stage[Basis]):
+    """Removes old table versions' data, attempts that never committed, unused feature tables and models.
 
     Never touched: what a receipt or a run of the last `gc.keep_days` names, the newest `gc.keep_versions` of every
     table, every version that was the newest in those days, and anything younger than they are. Everything is found
     before anything is removed; a damaged table raises TableError and nothing is removed.
     """
+
+    name = "gc"
+    keeps_receipt = False
+
+    def basis(self, context: StageContext) -> Basis:
+        """Work from whatever is there."""
+        return Basis({}, {})
+
+    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[None]:
+        """Find it all, then remove it."""
+        _collect(context, record)
+        return basis.receipt(context, record, None)
+
+
+COLLECT = Collect()
+
+
+def _collect(context: StageContext, record: StageRecord) -> None:
     settings = context.settings.gc
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=settings.keep_days)
     store, workspace = context.tables, context.workspace
@@ -77,8 +94,8 @@ def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, 
     for versions in named:
         for name, version in versions.items():
             used[name].add(version)
-    folders = {trained.details["folder"] for trained, _ in chains if trained is not None}
-    return used, folders | {str(scored.details.get("scored")) for _, scored in chains if scored is not None}
+    folders = {trained.details.folder for trained, _ in chains if trained is not None}
+    return used, folders | {scored.details.scored for _, scored in chains if scored is not None}
 
 
 def _old_folders(room: Location, used: set[str], before: datetime.datetime) -> list[Garbage]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from crossweave.config import Settings
 from crossweave.demo import generate_shop
 from crossweave.runtime.record import Ledger, StageRecord
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.storage.location import Location
-from crossweave.storage.records import digest, read_json, write_json
-
-STAGE = "demo"
+from crossweave.tables.receipts import Receipt
 
 
 def demo_folder(settings: Settings) -> Location:
@@ -27,30 +26,44 @@ def reads_demo(settings: Settings) -> bool:
     return all(Location.of(path) == folder / file for file, path in tables.items())
 
 
-def make_demo(context: StageContext, record: StageRecord) -> None:
-    """Write the shop below the workspace; a shop of the same size and seed is left as it is."""
-    settings = context.settings
-    folder = demo_folder(settings)
-    wanted = {**settings.demo.model_dump(), "seed": settings.seed}
-    stamp = context.workspace / "receipts" / "demo.json"
-    made = read_json(stamp) if stamp.is_file() else None
-    if made is not None and made["fingerprint"] == digest(wanted) and (folder / "items.parquet").is_file():
-        record.nothing_to_do(made["rows"], {}, f"the shop is there: {folder}")
-        return
-    progress = context.progress("demo", settings.demo.items, "items")
-    with tempfile.TemporaryDirectory(prefix="crossweave-") as draft:
-        summary = generate_shop(
-            Path(draft),
-            items=settings.demo.items,
-            users=settings.demo.users,
-            interactions=settings.demo.interactions,
-            seed=settings.seed,
-            progress=lambda done, total: progress.update(done),
-        )
-        folder.upload_folder(Path(draft))
-    progress.close(summary.items_rows)
-    rows = summary.items_rows + summary.users_rows + summary.interactions_rows
-    write_json(stamp, {"fingerprint": digest(wanted), "rows": rows})
-    record.ledgers = {"rows": Ledger(rows_in=rows, rows_out=rows)}
-    record.metrics = {"broken": summary.broken}
-    record.note = f"{folder}, with {summary.broken} things broken on purpose (broken.json names them)"
+class Demo(Stage[Basis]):
+    """Writes the shop below the workspace; a shop of the same size and seed is left as it is."""
+
+    name = "demo"
+
+    def basis(self, context: StageContext) -> Basis:
+        """Nothing but the shop's size and seed decides it."""
+        return Basis({}, {**context.settings.demo.model_dump(), "seed": context.settings.seed})
+
+    def made(self, context: StageContext, basis: Basis, last: Receipt[Any] | None) -> Receipt[Any] | None:
+        """Find the shop where it was made and has not been removed."""
+        there = (demo_folder(context.settings) / "items.parquet").is_file()
+        return super().made(context, basis, last) if there else None
+
+    def nothing_to_do(self, context: StageContext, basis: Basis, receipt: Receipt[None], record: StageRecord) -> None:
+        """Say where it lies."""
+        record.nothing_to_do(receipt.rows, {}, f"the shop is there: {demo_folder(context.settings)}")
+
+    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[None]:
+        """Draw the shop on this machine, then put it where the workspace lies."""
+        demo, folder = context.settings.demo, demo_folder(context.settings)
+        progress = context.progress("demo", demo.items, "items")
+        with tempfile.TemporaryDirectory(prefix="crossweave-") as draft:
+            summary = generate_shop(
+                Path(draft),
+                items=demo.items,
+                users=demo.users,
+                interactions=demo.interactions,
+                seed=context.settings.seed,
+                progress=lambda done, total: progress.update(done),
+            )
+            folder.upload_folder(Path(draft))
+        progress.close(summary.items_rows)
+        rows = summary.items_rows + summary.users_rows + summary.interactions_rows
+        record.ledgers = {"rows": Ledger(rows_in=rows, rows_out=rows)}
+        record.metrics = {"broken": summary.broken}
+        record.note = f"{folder}, with {summary.broken} things broken on purpose (broken.json names them)"
+        return basis.receipt(context, record, None)
+
+
+DEMO = Demo()

@@ -7,18 +7,20 @@ commits changes nothing that a later stage sees. A receipt whose fingerprint equ
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
 from crossweave.errors import ArtifactError, SettingsError
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place, read_record, write_record
+from crossweave.tables.receipt_details import DETAILS
 
 SCHEMA = 2
+SERVED = "served"
+"""The name in the folder that is no stage's: what is served."""
 
-
-NO_STAGE = ("demo", "served")
-"""Names in the folder that are no receipts: the demo shop's stamp, and what is served."""
+D = TypeVar("D")
 
 
 class Versions(dict[str, int]):
@@ -34,8 +36,8 @@ class Versions(dict[str, int]):
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What one complete run of a stage read and wrote."""
+class Receipt(Generic[D]):
+    """What one complete run of a stage read and wrote; `details` are those of `tables/receipt_details.py`."""
 
     stage: str
     fingerprint: str  # of everything that decides the result: table versions, files, settings
@@ -43,13 +45,19 @@ class Receipt:
     reads: dict[str, int]
     writes: dict[str, int]  # table -> version
     rows: int  # rows of the stage's ledger, for the record of a night that finds nothing to do
-    details: dict[str, Any] = field(default_factory=dict)
+    details: D
 
     def __post_init__(self) -> None:
         """Let the versions know their stage."""
         versions = Versions(self.writes)
         versions.stage = self.stage
         object.__setattr__(self, "writes", versions)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Receipt[Any]:
+        """Build a receipt from its JSON; raises TypeError where another version wrote it."""
+        known = DETAILS.get(value["stage"])
+        return Receipt(**{**value, "details": known(value["details"]) if known is not None else None})
 
 
 class Receipts:
@@ -58,23 +66,26 @@ class Receipts:
     def __init__(self, workspace: Place) -> None:
         self._folder = Location.of(workspace) / "receipts"
 
-    def latest(self, stage: str) -> Receipt | None:
+    def latest(self, stage: str) -> Receipt[Any] | None:
         """Return a stage's last receipt, or None where it never completed."""
         path = self._folder / f"{stage}.json"
-        if not path.is_file():
+        value = _read(path) if path.is_file() else {}
+        if "stage" not in value:  # or the stamp that the demo shop once had in its place
             return None
-        receipt = Receipt(**_read(path))
-        if receipt.stage != stage:
-            raise ArtifactError(f"{path} is the receipt of stage {receipt.stage}", _remedy(path))
-        return receipt
+        if value["stage"] != stage:
+            raise ArtifactError(f"{path} is the receipt of stage {value['stage']}", _remedy(path))
+        try:
+            return Receipt.of(value)
+        except TypeError as error:
+            raise ArtifactError(f"{path} is of another version of crossweave: {error}", _remedy(path)) from error
 
-    def all(self) -> list[Receipt]:
+    def all(self) -> list[Receipt[Any]]:
         """Return the last receipt of every stage that ever completed."""
         places = [place for place in self._folder.children() if place.name.endswith(".json")]
-        found = [self.latest(place.stem) for place in places if place.stem not in NO_STAGE]
+        found = [self.latest(place.stem) for place in places if place.stem != SERVED]
         return [receipt for receipt in found if receipt is not None]
 
-    def required(self, stage: str) -> Receipt:
+    def required(self, stage: str) -> Receipt[Any]:
         """Return a stage's last receipt; raises SettingsError where that stage must be run first."""
         receipt = self.latest(stage)
         if receipt is None:
@@ -83,7 +94,7 @@ class Receipts:
             )
         return receipt
 
-    def publish(self, receipt: Receipt) -> None:
+    def publish(self, receipt: Receipt[Any]) -> None:
         """Make a receipt the stage's latest, atomically."""
         write_record(self._folder / f"{receipt.stage}.json", SCHEMA, asdict(receipt))
 

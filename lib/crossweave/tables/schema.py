@@ -1,6 +1,6 @@
 """Every table, declared once; writers, readers and tests import it from here.
 
-Ids are strings inside, whatever they were outside (`Receipt.details["id_types"]` keeps the caller's type).
+Ids are strings inside, whatever they were outside (`Ingested.id_types` keeps the caller's type).
 """
 
 from __future__ import annotations

@@ -13,23 +13,20 @@ from typing import Any, Self
 from crossweave.errors import ArtifactError, SettingsError
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place, read_record, write_record
-from crossweave.tables.receipts import Receipt, Receipts
+from crossweave.tables.receipt_details import Ingested, Scored, Tensors, Trained
+from crossweave.tables.receipts import SERVED, Receipt, Receipts
 
 SCHEMA = 2
-REFUSED = "refused"
-"""Key of the evaluate stage's receipt: why the run that it judged may not be served, sentence by sentence."""
-JUDGED = "judged"
-"""Key of the same: the run of the score stage that it judged."""
 
 
 @dataclass(frozen=True)
 class Chain:
     """The receipts of the stages that lead from the input to lists."""
 
-    ingest: Receipt
-    tensors: Receipt
-    train: Receipt
-    score: Receipt
+    ingest: Receipt[Ingested]
+    tensors: Receipt[Tensors]
+    train: Receipt[Trained]
+    score: Receipt[Scored]
 
     @classmethod
     def latest(cls, workspace: Place) -> Self:
@@ -39,34 +36,34 @@ class Chain:
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
         """Build a chain from its JSON."""
-        return cls(**{name: Receipt(**receipt) for name, receipt in values.items()})
+        return cls(**{name: Receipt.of(receipt) for name, receipt in values.items()})
 
-    def __iter__(self) -> Iterator[Receipt]:
+    def __iter__(self) -> Iterator[Receipt[Any]]:
         return iter((self.ingest, self.tensors, self.train, self.score))
 
     @property
     def protocol(self) -> str:
         """Under which the lists were made: warm or cold."""
-        return str(self.score.details["protocol"])
+        return self.score.details.protocol
 
     @property
     def model(self) -> str:
         """The folder of the model, below models/."""
-        return str(self.train.details["folder"])
+        return self.train.details.folder
 
     @property
     def scored(self) -> str:
         """The folder of the scored vectors, below scored/; raises ArtifactError where they lie beside the model."""
-        if "scored" not in self.score.details:
+        if not self.score.details.scored:
             raise ArtifactError(
                 "what is served was scored by an earlier version of crossweave", "run ./submit.sh pipeline"
             )
-        return str(self.score.details["scored"])
+        return self.score.details.scored
 
     @property
     def tensor_set(self) -> str:
         """The folder of the tensors that the model was trained on, below tensors/."""
-        return str(self.tensors.details["folder"])
+        return self.tensors.details.folder
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,8 @@ def served_chain(workspace: Place, *, gated: bool) -> Chain:
     if served is not None and served.chain.score == latest.score:
         return served.chain
     evaluated = Receipts(workspace).latest("evaluate")
-    judged = evaluated is not None and evaluated.details.get(JUDGED) == latest.score.run_id
-    refused = evaluated.details.get(REFUSED) if evaluated is not None and judged else None
+    judged = evaluated is not None and evaluated.details.judged == latest.score.run_id
+    refused = evaluated.details.refused if evaluated is not None and judged else None
     if not refused and not gated:
         return latest
     if served is not None:
@@ -122,4 +119,4 @@ def served_chain(workspace: Place, *, gated: bool) -> Chain:
 
 
 def _path(workspace: Place) -> Location:
-    return Location.of(workspace) / "receipts" / "served.json"
+    return Location.of(workspace) / "receipts" / f"{SERVED}.json"

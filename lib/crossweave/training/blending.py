@@ -31,6 +31,9 @@ FACTORS = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 2.0, 4.0)  # times t
 DEFAULT_FACTOR = 0.5  # without validation rows
 ROUNDS = 2  # walks over the members where there are several
 
+Workers = Mapping[str, Callable[..., Any]]
+"""What collaborative models need that the cluster works out: `factorise`, `neighbours`."""
+
 
 @dataclass(frozen=True)
 class BlendPlan:
@@ -42,7 +45,7 @@ class BlendPlan:
     metric: ListMetric
     metric_k: int
     seed: int
-    workers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # what models need that a cluster works out
+    workers: Workers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from one_step import Step
 from support import hear
 
 from crossweave.config import Settings
@@ -20,17 +21,18 @@ from crossweave.errors import BudgetExceededError, SettingsError
 from crossweave.runtime.job import StageList, describe, parse, run_job
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.result import RunResult
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 
 SLEEPER = """
 import sys, time
 from crossweave.runtime.job import run_job
+from one_step import Step
 
 def sleepy(context, record):
     print("asleep", flush=True)
     time.sleep(120)
 
-sys.exit(run_job("ingest", [("ingest", sleepy)], sys.argv[1:], say=lambda text: print(text, flush=True)))
+sys.exit(run_job("ingest", [Step("ingest", sleepy)], sys.argv[1:], say=lambda text: print(text, flush=True)))
 """
 
 
@@ -57,7 +59,7 @@ def result(tmp_path: Path) -> dict:
 
 
 def test_a_job_says_what_it_begins_what_it_did_and_where_the_record_is(tmp_path: Path) -> None:
-    code, said = run(tmp_path, [("ingest", works)], "--date", "2026-03-01")
+    code, said = run(tmp_path, [Step("ingest", works)], "--date", "2026-03-01")
     run_id = result(tmp_path)["run_id"]
     assert code == 0
     assert said[0] == f"crossweave ingest · 2026-03-01 · run {run_id}"
@@ -69,14 +71,14 @@ def test_a_job_says_what_it_begins_what_it_did_and_where_the_record_is(tmp_path:
 
 
 def test_a_job_with_nothing_to_do_says_so_and_exits_0(tmp_path: Path) -> None:
-    code, said = run(tmp_path, [("ingest", finds_nothing)])
+    code, said = run(tmp_path, [Step("ingest", finds_nothing)])
     assert code == 0
     assert said[1].endswith("3 in · 0 out · 3 skipped · same as last night")
     assert said[2].startswith("nothing to do in ")
 
 
 def test_a_failed_job_says_why_and_what_to_do_and_exits_with_the_error_s_code(tmp_path: Path) -> None:
-    code, said = run(tmp_path, [("ingest", works), ("embed", fails), ("score", works)])
+    code, said = run(tmp_path, [Step("ingest", works), Step("embed", fails), Step("score", works)])
     assert code == 4
     assert said[2:4] == ["failed (exit 4): too many are bad", "what to do: look at the quarantine"]
     assert result(tmp_path)["exit_code"] == 4
@@ -87,7 +89,7 @@ def test_a_bug_exits_1_without_a_traceback_on_the_screen(tmp_path: Path) -> None
     def breaks(context: StageContext, record: StageRecord) -> None:
         raise KeyError("item_id")
 
-    code, said = run(tmp_path, [("ingest", breaks)])
+    code, said = run(tmp_path, [Step("ingest", breaks)])
     assert code == 1
     assert said[1] == "failed (exit 1): 'item_id'"
     assert "log.jsonl holds the traceback" in said[2]
@@ -114,7 +116,7 @@ def test_a_bug_exits_1_without_a_traceback_on_the_screen(tmp_path: Path) -> None
 def test_bad_usage_exits_2_with_one_sentence_and_starts_nothing(
     tmp_path: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said = run(tmp_path, [("ingest", works)], *words)
+    code, said = run(tmp_path, [Step("ingest", works)], *words)
     assert code == 2
     assert said[0].startswith(f"failed (exit 2): {sentence}")
     assert all("\n" not in line for line in said)
@@ -130,7 +132,7 @@ def test_a_check_may_refuse_the_settings_before_anything_is_started(tmp_path: Pa
         raise SettingsError(f"no for {settings.seed}")
 
     arguments = ["--set", f"workspace={tmp_path / 'ws'}", "--set", "seed=5"]
-    assert run_job("ingest", [("ingest", works)], arguments, said.append, check=refuses) == 2
+    assert run_job("ingest", [Step("ingest", works, refuses)], arguments, said.append) == 2
     assert said == ["failed (exit 2): no for 5"]
     assert not (tmp_path / "ws").exists()
 
@@ -140,7 +142,7 @@ def test_stages_may_follow_from_the_settings(tmp_path: Path) -> None:
     arguments = ["--set", f"workspace={tmp_path / 'ws'}", "--set", "seed=3"]
 
     def chosen(settings: Settings) -> StageList:
-        return [(f"s{i}", works) for i in range(settings.seed)]
+        return [Step(f"s{i}", works) for i in range(settings.seed)]
 
     assert run_job("pipeline", chosen, arguments, said.append) == 0
     assert [stage["name"] for stage in result(tmp_path)["stages"]] == ["s0", "s1", "s2"]
@@ -173,7 +175,7 @@ def test_a_disk_too_full_for_the_record_itself_is_still_reported_as_try_again(
 
         monkeypatch.setattr(RunResult, "write", full)
 
-    code, said = run(tmp_path, [("ingest", fills_the_disk)])
+    code, said = run(tmp_path, [Step("ingest", fills_the_disk)])
     assert code == 75
     assert said[1].startswith("failed (exit 75): the disk is full")
 

@@ -21,7 +21,8 @@ def stage(context, record):
 def main(words):
     {before}
     from crossweave.runtime.job import run_job
-    return run_job("ingest", [("ingest", stage)], words, print)
+    from one_step import Step
+    return run_job("ingest", [Step("ingest", stage)], words, print)
 
 start(main, print)
 """

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from one_step import Step, Work
 from pyspark.sql import SparkSession
 
 from crossweave.config import Settings
@@ -34,7 +35,8 @@ from crossweave.errors import (
 from crossweave.runtime.faults import translate
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.result import RunResult
-from crossweave.runtime.run import Run, Stage, StageContext
+from crossweave.runtime.run import Run
+from crossweave.runtime.stage import StageContext
 
 DATE = datetime.date(2026, 3, 1)
 KEYS = {"schema", "run_id", "job", "date", "status", "exit_code", "stages", "metrics", "error"}
@@ -56,6 +58,7 @@ import datetime, sys, time
 from crossweave.config import load_settings
 from crossweave.runtime.record import Ledger
 from crossweave.runtime.run import Run
+from one_step import Step
 
 def quick(context, record):
     record.ledgers = {"rows": Ledger(2, 2)}
@@ -66,7 +69,7 @@ def sleepy(context, record):
     time.sleep(120)
 
 run = Run("ingest", load_settings([], ["workspace=" + sys.argv[1]]), datetime.date(2026, 3, 1))
-result = run.execute([("first", quick), ("second", sleepy)], lambda record: None)
+result = run.execute([Step("first", quick), Step("second", sleepy)], lambda record: None)
 sys.exit(result.exit_code)
 """
 
@@ -81,17 +84,17 @@ def finds_nothing(context: StageContext, record: StageRecord) -> None:
     record.nothing_to_do(5, {"catalog": 2}, "same as last night")
 
 
-def raises(error: BaseException) -> Stage:
+def raises(error: BaseException) -> Work:
     def stage(context: StageContext, record: StageRecord) -> None:
         raise error
 
     return stage
 
 
-def execute(settings: Settings, *stages: Stage) -> tuple[dict, Path]:
+def execute(settings: Settings, *stages: Work) -> tuple[dict, Path]:
     """Run the stages; returns what the run wrote down, and its folder."""
     run = Run("ingest", settings, DATE)
-    result = run.execute([(f"s{i}", stage) for i, stage in enumerate(stages)], lambda record: None)
+    result = run.execute([Step(f"s{i}", stage) for i, stage in enumerate(stages)], lambda record: None)
     written = json.loads((run.folder / "run_result.json").read_text(encoding="utf-8"))
     assert written == result.as_json()
     assert set(written) == KEYS
@@ -215,7 +218,7 @@ def test_an_interrupt_from_the_keyboard_is_reported_as_try_again(make_settings: 
 def test_an_exit_from_within_a_stage_is_written_down_and_goes_on(make_settings: Callable[..., Settings]) -> None:
     run = Run("ingest", make_settings(), DATE)
     with pytest.raises(SystemExit):
-        run.execute([("s0", raises(SystemExit(0)))], lambda record: None)
+        run.execute([Step("s0", raises(SystemExit(0)))], lambda record: None)
     written = json.loads((run.folder / "run_result.json").read_text(encoding="utf-8"))
     assert (written["status"], written["exit_code"]) == ("failed", 1)
 
@@ -225,7 +228,7 @@ def test_a_file_name_that_is_no_text_does_not_keep_the_run_from_reporting(
 ) -> None:
     name = b"/in/caf\xe9.parquet".decode("utf-8", "surrogateescape")
     run = Run("ingest", make_settings(), DATE)
-    run.execute([("s0", raises(InputContractError(f"{name} is empty")))], lambda record: None)
+    run.execute([Step("s0", raises(InputContractError(f"{name} is empty")))], lambda record: None)
     written = json.loads((run.folder / "run_result.json").read_text(encoding="utf-8"))
     assert written["exit_code"] == 3
     assert written["error"]["message"].startswith("/in/caf")
@@ -238,7 +241,7 @@ def test_a_metric_that_is_not_a_number_leaves_a_file_that_strict_readers_take(
         record.metrics = {"auc": float("nan")}
 
     run = Run("ingest", make_settings(), DATE)
-    run.execute([("s0", undefined)], lambda record: None)
+    run.execute([Step("s0", undefined)], lambda record: None)
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")

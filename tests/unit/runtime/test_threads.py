@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from one_step import Step
 
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.run import Run, StageContext
@@ -27,6 +28,8 @@ def test_a_stage_has_the_threads_of_the_settings_and_leaves_those_of_the_process
 
     torch.set_num_threads(left_behind)
     settings = make_settings(spark__driver_threads=wanted)
-    assert Run("fit", settings, DATE).execute([("fit", fit), ("again", fit)], lambda record: None).exit_code == 0
+    assert (
+        Run("fit", settings, DATE).execute([Step("fit", fit), Step("again", fit)], lambda record: None).exit_code == 0
+    )
     assert seen == [wanted or len(os.sched_getaffinity(0))] * 2
     assert torch.get_num_threads() == left_behind

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from one_step import Step
 
 from crossweave.config import load_settings
 from crossweave.errors import SettingsError
@@ -142,7 +143,7 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_starts(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == package else there(name, *a))
     said: list[str] = []
     words = ["--set", f"workspace={tmp_path / 'ws'}", "--set", f"tracking.{tracker}={own}"]
-    assert run_job("ingest", [("ingest", lambda context, record: None)], words, said.append) == 2
+    assert run_job("ingest", [Step("ingest", lambda context, record: None)], words, said.append) == 2
     assert any(f"needs the package {package}" in line for line in said)
     assert any(f"crossweave[{tracker}]" in line for line in said)
     assert not (tmp_path / "ws").exists()
@@ -165,7 +166,7 @@ def test_a_run_replaces_the_prometheus_file_whole_even_where_it_fails(tmp_path: 
     path = tmp_path / "crossweave.prom"
     words = ["--set", f"workspace={tmp_path / 'ws'}", "--set", f"tracking.prometheus={path}"]
     for stage, code in ((good, 0), (bad, 1)):
-        assert run_job("ingest", [("ingest", stage)], words, lambda line: None) == code
+        assert run_job("ingest", [Step("ingest", stage)], words, lambda line: None) == code
         found = samples(path.read_text(encoding="utf-8"))
         assert found['crossweave_run_exit_code{job_name="ingest"}'] == code
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["crossweave.prom"]
@@ -221,7 +222,7 @@ def test_a_night_ends_well_though_its_file_cannot_be_written(tmp_path: Path) -> 
 
     said: list[str] = []
     words = ["--set", f"workspace={tmp_path / 'ws'}", "--set", f"tracking.prometheus={folder / 'x.prom'}"]
-    assert run_job("ingest", [("ingest", stage)], words, said.append) == 0
+    assert run_job("ingest", [Step("ingest", stage)], words, said.append) == 0
     assert any("warning: the run was not told to prometheus: FileNotFoundError" in line for line in said)
     latest = tmp_path / "ws" / "runs" / "latest"
     assert json.loads((latest / "run_result.json").read_text())["status"] == "ok"

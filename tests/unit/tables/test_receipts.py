@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crossweave.errors import SettingsError, TableError
+from crossweave.tables.receipt_details import Feature
 from crossweave.tables.receipts import Receipt, Receipts
 
 RECEIPT = Receipt(
@@ -16,7 +17,7 @@ RECEIPT = Receipt(
     reads={"catalog": 3},
     writes={"features/text-ab": 1},
     rows=10,
-    details={"text": {"table": "features/text-ab", "dim": 4}},
+    details={"text": Feature("features/text-ab", "f", 4)},
 )
 
 
@@ -29,7 +30,7 @@ def test_a_published_receipt_comes_back_equal(tmp_path: Path) -> None:
 def test_a_stage_has_one_receipt_the_last_published(tmp_path: Path) -> None:
     receipts = Receipts(tmp_path)
     receipts.publish(RECEIPT)
-    newer = Receipt("embed", "cd34", "later", {}, {}, 0)
+    newer = Receipt("embed", "cd34", "later", {}, {}, 0, {})
     receipts.publish(newer)
     assert receipts.latest("embed") == newer
     assert receipts.latest("ingest") is None

@@ -7,19 +7,26 @@ from pathlib import Path
 import pytest
 
 from crossweave.errors import SettingsError
+from crossweave.tables.receipt_details import Evaluated, Ingested, Scored, Tensors, Trained
 from crossweave.tables.receipts import Receipt, Receipts
-from crossweave.tables.served import JUDGED, REFUSED, Chain, load_served, serve, served_chain
+from crossweave.tables.served import Chain, load_served, serve, served_chain
 
 
 def night(workspace: Path, run: str) -> Chain:
-    details = {"protocol": "warm", "folder": f"of-{run}"}
-    for stage in ("ingest", "tensors", "train", "score"):
-        Receipts(workspace).publish(Receipt(stage, f"{stage}-{run}", run, {"catalog": 1}, {"t": 2}, 3, details))
+    folder = f"of-{run}"
+    details = {
+        "ingest": Ingested(),
+        "tensors": Tensors(folder, "warm"),
+        "train": Trained(folder),
+        "score": Scored(protocol="warm"),
+    }
+    for stage, own in details.items():
+        Receipts(workspace).publish(Receipt(stage, f"{stage}-{run}", run, {"catalog": 1}, {"t": 2}, 3, own))
     return Chain.latest(workspace)
 
 
 def judge(workspace: Path, run: str, *refused: str) -> None:
-    details = {JUDGED: run, REFUSED: list(refused)}
+    details = Evaluated(judged=run, refused=list(refused))
     Receipts(workspace).publish(Receipt("evaluate", f"e-{run}", run, {}, {}, 1, details))
 
 

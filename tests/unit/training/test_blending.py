@@ -20,9 +20,9 @@ from crossweave.errors import SettingsError
 from crossweave.feeding.interactions import Interactions
 from crossweave.feeding.items import ItemTensors
 from crossweave.runtime.threads import torch_threads
-from crossweave.stages.train import _metric
 from crossweave.training.blending import BlendPlan, fit_blend
 from crossweave.training.item_tower import all_items
+from crossweave.training.planning import _metric
 
 ITEMS, USERS, NEW, TASTES = 100, 120, 20, 4
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from crossweave.errors import SettingsError
-from crossweave.stages.train import _limits
 from crossweave.training.collective import Limits
+from crossweave.training.planning import rank_limits
 
 
 @pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
 def test_an_elastic_training_is_refused_where_spark_gives_up_with_the_first_lost_task(make_settings, master) -> None:
     with pytest.raises(SettingsError, match="survives a failed task"):
-        _limits(make_settings(train__elastic=True), master)
-    assert _limits(make_settings(), master) == Limits(300, 60, 300, None)
+        rank_limits(make_settings(train__elastic=True), master)
+    assert rank_limits(make_settings(), master) == Limits(300, 60, 300, None)
 
 
 @pytest.mark.parametrize("master", ["local[2,4]", "local-cluster[2,1,1024]", "yarn", "k8s://https://host:443"])
 def test_an_elastic_training_may_lose_ranks_down_to_the_least_number(make_settings, master) -> None:
     settings = make_settings(train__elastic=True, train__ranks=3, train__min_ranks=2, train__stall_seconds=9)
-    assert _limits(settings, master) == Limits(300, 60, 9, 2)
+    assert rank_limits(settings, master) == Limits(300, 60, 9, 2)
 
 
 @pytest.mark.parametrize(

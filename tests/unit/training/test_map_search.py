@@ -13,8 +13,8 @@ from crossweave.alignment.collaborative.content_map import ContentMapSettings, r
 from crossweave.alignment.collaborative.edlae import Edlae
 from crossweave.alignment.histories import Histories
 from crossweave.feeding.items import ItemTensors
-from crossweave.stages.train import _metric
 from crossweave.training.map_search import GROUPS, _Judge, search_map
+from crossweave.training.planning import _metric
 
 ITEMS, USERS = 60, 40
 METRIC = functools.partial(_metric, "ndcg", 5)

@@ -1,58 +1,22 @@
-"""Embed: gives every content of the catalog a vector, encoding only those that have none, each once.
-
-wanted = distinct content hashes of the catalog in a modality; have = those in the feature table of that modality
-and encoder fingerprint, or known to fail under it; encoded = wanted − have.
-"""
+"""Embed: gives every content of the catalog a vector, encoding only those that have none, each once."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, reduce
-from itertools import repeat
-from operator import or_
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
-from crossweave.encoders.worker import Limits
-from crossweave.errors import BudgetExceededError, ReconciliationError
-from crossweave.runtime.progress import Progress
-from crossweave.runtime.record import Ledger, PlanLine, StageRecord
-from crossweave.runtime.run import StageContext
-from crossweave.runtime.spark_progress import task_progress
-from crossweave.stages.embed.workers import Task, encode_partition, self_test
-from crossweave.storage.location import Location
-from crossweave.storage.records import digest
-from crossweave.tables.compaction import compact
-from crossweave.tables.contents import (
-    FAILED,
-    HAVE,
-    WANTED,
-    Standing,
-    distinct_contents,
-    item_cells,
-    standings,
-    vanished,
-    with_state,
-)
-from crossweave.tables.contract import ID, KIND_COLUMNS, wanted_columns
+from crossweave.errors import BudgetExceededError
+from crossweave.runtime.record import PlanLine, StageRecord
+from crossweave.runtime.stage import Basis, Stage, StageContext
+from crossweave.stages.embed.modality import Modality
+from crossweave.stages.embed.night import STAGE, Night
 from crossweave.tables.encoder_states import EncoderStates
-from crossweave.tables.feature_writer import FAILURES, WRITTEN
-from crossweave.tables.paths import read_parquet
-from crossweave.tables.payloads import batch_rows, read_payloads, temporarily
-from crossweave.tables.quarantine import quarantine_rows, worst_reasons
+from crossweave.tables.receipt_details import Embedded
 from crossweave.tables.receipts import Receipt
-from crossweave.tables.schema import feature_table
-from crossweave.tables.source import Source, check_source
-
-STAGE = "embed"
 
 
 def build_encoders(settings: Settings) -> dict[str, Encoder]:
@@ -64,68 +28,91 @@ def build_encoders(settings: Settings) -> dict[str, Encoder]:
     }
 
 
-def embed_items(context: StageContext, record: StageRecord) -> None:
-    """Encode what the catalog has and the feature tables lack.
+def _prints(encoders: Mapping[str, Encoder]) -> dict[str, str]:
+    return {name: encoder.fingerprint for name, encoder in encoders.items()}
 
-    Appends to one feature table a (modality, encoder fingerprint) and to quarantine.
-    Raises BudgetExceededError where more contents of a modality fail than the settings allow.
+
+@dataclass(frozen=True)
+class EmbedBasis(Basis):
+    """The catalog, and the encoders as far as they are fitted and tried."""
+
+    ingest: Receipt[Any]
+    encoders: dict[str, Encoder]
+    states: EncoderStates
+    ready: frozenset[str]  # modalities whose encoder has nothing left to learn or to choose
+
+
+class Embed(Stage[EmbedBasis]):
+    """Encodes what the catalog has and the feature tables lack.
+
+    Appends to one feature table a (modality, encoder fingerprint) and to quarantine. Raises BudgetExceededError where
+    more contents of a modality fail than the settings allow.
     """
-    settings = context.settings
-    receipts = context.receipts
-    ingest = receipts.required("ingest")
-    encoders = build_encoders(settings)
-    last = receipts.latest(STAGE)
-    record.reads = {"item_rows": ingest.writes["item_rows"]}
-    states = EncoderStates(context.workspace)
-    known = [states.load(name, encoder.identity).hand_to(encoder) for name, encoder in encoders.items()]
-    again = settings.embed.retry_failed or settings.embed.refit
-    if all(known) and not again and last is not None and last.fingerprint == _fingerprint(context, ingest, encoders):
-        record.nothing_to_do(last.rows, record.reads, "0 contents to encode, no model loaded")
-        record.metrics = {f"{name}.encoded": 0 for name in encoders}
-        return
 
-    night = _Night(context, ingest)
-    works = {name: _Modality(night, name, encoder) for name, encoder in encoders.items()}
-    details: dict[str, object] = {}
-    over_budget: list[str] = []
-    try:
-        for work in works.values():
-            work.prepare(states)
-        standing = night.survey(encoders)
-        for name, work in works.items():
-            work.run(standing[name])
-            record.ledgers[name] = work.ledger
-            record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
-            over_budget += work.over_budget
-            record.writes |= work.writes
-            details[name] = {
-                "table": work.table,
-                "fingerprint": work.encoder.fingerprint,
-                "dim": work.encoder.dim,
-                "precision": work.encoder.precision,
-            }
-    finally:
-        night.close()
-    record.check()
-    if over_budget:
-        raise BudgetExceededError(
-            "too many contents cannot be encoded: " + "; ".join(over_budget),
-            "the quarantine table names each; mend the media, or raise embed.max_bad_fraction",
-        )
-    encoded = sum(int(record.metrics[f"{name}.encoded"]) for name in encoders)
-    record.note = f"{encoded:,} contents encoded"
-    record.noop = encoded == 0
-    fingerprint = _fingerprint(context, ingest, encoders)
-    receipts.publish(
-        Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, record.total.rows_in, details)
-    )
+    name = STAGE
+    current = "0 contents to encode, no model loaded"
+
+    def check(self, settings: Settings) -> None:
+        """Build the encoders."""
+        build_encoders(settings)
+
+    def basis(self, context: StageContext) -> EmbedBasis:
+        """Hand the encoders what they learned and chose on earlier nights."""
+        ingest, encoders = context.receipts.required("ingest"), build_encoders(context.settings)
+        states = EncoderStates(context.workspace)
+        ready = frozenset(n for n, encoder in encoders.items() if states.load(n, encoder.identity).hand_to(encoder))
+        reads = {"item_rows": ingest.writes["item_rows"]}
+        facts = {
+            "reads": context.tables.identities(reads),
+            "encoders": _prints(encoders),
+            "budget": context.settings.embed.max_bad_fraction,
+        }
+        return EmbedBasis(reads, facts, ingest, encoders, states, ready)
+
+    def made(self, context: StageContext, basis: EmbedBasis, last: Receipt[Any] | None) -> Receipt[Any] | None:
+        """Find the vectors there, unless an encoder is still to be fitted, or contents are to be tried again."""
+        again = context.settings.embed.retry_failed or context.settings.embed.refit
+        return None if again or len(basis.ready) < len(basis.encoders) else super().made(context, basis, last)
+
+    def nothing_to_do(
+        self, context: StageContext, basis: EmbedBasis, receipt: Receipt[Any], record: StageRecord
+    ) -> None:
+        """Count what was not encoded."""
+        super().nothing_to_do(context, basis, receipt, record)
+        record.metrics = {f"{name}.encoded": 0 for name in basis.encoders}
+
+    def run(self, context: StageContext, basis: EmbedBasis, record: StageRecord) -> Receipt[Embedded]:
+        """Fit and try the encoders that need it, then encode modality by modality."""
+        night = Night(context, basis.ingest)
+        works = {name: Modality(night, name, encoder) for name, encoder in basis.encoders.items()}
+        over_budget: list[str] = []
+        try:
+            for work in works.values():
+                work.prepare(basis.states)
+            standing = night.survey(basis.encoders)
+            for name, work in works.items():
+                work.run(standing[name])
+                record.ledgers[name] = work.ledger
+                record.metrics |= {f"{name}.{key}": value for key, value in work.metrics.items()}
+                over_budget += work.over_budget
+                record.writes |= work.writes
+        finally:
+            night.close()
+        record.check()
+        if over_budget:
+            raise BudgetExceededError(
+                "too many contents cannot be encoded: " + "; ".join(over_budget),
+                "the quarantine table names each; mend the media, or raise embed.max_bad_fraction",
+            )
+        encoded = sum(int(record.metrics[f"{name}.encoded"]) for name in basis.encoders)
+        record.note = f"{encoded:,} contents encoded"
+        record.noop = encoded == 0
+        # What was fitted and chosen tonight is part of the encoders' fingerprints.
+        fitted = replace(basis, facts={**basis.facts, "encoders": _prints(basis.encoders)})
+        return fitted.receipt(context, record, {name: work.feature for name, work in works.items()})
 
 
-def _fingerprint(context: StageContext, ingest: Receipt, encoders: dict[str, Encoder]) -> str:
-    prints = {name: encoder.fingerprint for name, encoder in encoders.items()}
-    budget = context.settings.embed.max_bad_fraction
-    rows = context.tables.identities({"item_rows": ingest.writes["item_rows"]})
-    return digest({"reads": rows, "encoders": prints, "budget": budget})
+EMBED = Embed()
 
 
 def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
@@ -140,7 +127,7 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
     if ingest is not None:
         # An encoder that is still to be fitted or tried has no vectors yet: all its contents are wanted.
         ready = {n: e for n, e in encoders.items() if states.load(n, e.identity).hand_to(e)}
-        night = _Night(context, ingest)
+        night = Night(context, ingest)
         wanted = {name: standing.wanted for name, standing in night.survey(ready).items()}
         night.close()
     lines = []
@@ -150,284 +137,3 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
         what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name}"
         lines.append(PlanLine(f"{STAGE} {name}", total > 0, what))
     return lines
-
-
-class _Night:
-    """What all modalities of a night share: the source, the contents and how they stand."""
-
-    def __init__(self, context: StageContext, ingest: Receipt) -> None:
-        self.context, self.settings = context, context.settings
-        self.spark: SparkSession = context.spark
-        self.store = context.tables
-        self.repeated_ids = bool(ingest.details["repeated_ids"])
-        # One row an item and modality: the unit of the ledgers.
-        self.cells = item_cells(self.store.read(self.spark, "item_rows", ingest.writes["item_rows"]))
-        self.contents = distinct_contents(self.cells)
-
-    def survey(
-        self, encoders: Mapping[str, Encoder], ready: Mapping[str, Encoder] | None = None
-    ) -> dict[str, Standing]:
-        """Find out how every content stands; only the encoders that are `ready` can have vectors (default: all)."""
-        ready = encoders if ready is None else ready
-        vectors = {n: self.store.read(self.spark, feature_table(n, e.fingerprint)) for n, e in ready.items()}
-        self.contents = with_state(self.contents, vectors, self._known_failures(ready)).cache()
-        return standings(self.contents, list(self.settings.modalities))
-
-    def close(self) -> None:
-        """Give the cached contents back."""
-        self.contents.unpersist()
-
-    def _known_failures(self, encoders: Mapping[str, Encoder]) -> DataFrame:
-        quarantine = self.store.read(self.spark, "quarantine").where((F.col("stage") == STAGE) & ~F.col("transient"))
-        mine = [(F.col("modality") == n) & (F.col("encoder") == e.fingerprint) for n, e in encoders.items()]
-        none = F.lit(False)
-        return quarantine.where(none if self.settings.embed.retry_failed else reduce(or_, mine, none))
-
-    @cached_property
-    def source(self) -> Source:
-        """The items table, with the columns that settings derive."""
-        items = self.settings.inputs.items
-        read = [(column, KIND_COLUMNS[m.kind]) for m in self.settings.modalities.values() for column in m.columns]
-        columns = wanted_columns([(items.id, ID), *read])
-        return check_source(lambda: self.spark, "items", items.path, columns, items.derived)
-
-
-class _Modality:
-    """One modality's share of the stage."""
-
-    def __init__(self, night: _Night, name: str, encoder: Encoder) -> None:
-        self.night, self.context, self.settings, self.store = night, night.context, night.settings, night.store
-        self.name, self.encoder = name, encoder
-        self.modality = self.settings.modalities[name]
-        self.spark = night.spark
-        self.ledger = Ledger()
-        self.metrics: dict[str, float] = {}
-        self.writes: dict[str, int] = {}
-        self.over_budget: list[str] = []
-
-    @property
-    def table(self) -> str:
-        """The feature table of this modality and its encoder."""
-        return feature_table(self.name, self.encoder.fingerprint)
-
-    def prepare(self, states: EncoderStates) -> None:
-        """Fit and self-test the encoder on a sample of the catalog, where that is still to be done or asked for."""
-        encoder, embed = self.encoder, self.settings.embed
-        state = states.load(self.name, encoder.identity)
-        if encoder.learns and (state.learned is None or embed.refit):
-            encoder.fit(self._values_of_items(embed.fit_rows))
-            state = replace(state, learned=dict(encoder.learned))
-            states.save(self.name, encoder.identity, state)
-        if encoder.open_choices and state.selftest is None:
-            drawn = self._contents().orderBy("content_hash").limit(embed.selftest_rows).collect()
-            if len(drawn) == embed.selftest_rows:  # a handful of contents is not worth it, and would not be sure
-                task = self._task(self.context.staging)
-                one = self._payloads(drawn).coalesce(1)
-                verdict = self._run_on_workers(one, lambda b: self_test(task, b), "verdict string")
-                state = replace(state, selftest=json.loads(verdict[0]["verdict"]))
-                states.save(self.name, encoder.identity, state)
-        state.hand_to(encoder)
-
-    def run(self, standing: Standing) -> None:
-        """Encode this modality's missing contents, commit them, then the failures."""
-        wanted = self.night.contents.where((F.col("modality") == self.name) & (F.col("state") == WANTED))
-        failures = None
-        if standing.wanted:
-            failures = self._encode(wanted, standing)
-        if self.store.snapshot(self.table) is None:
-            self._commit([], 0)  # every reader finds a table of this name, be it empty
-        elif standing.wanted:
-            compact(self.spark, self.store, self.table, self.settings.embed.compact_files, "content_hash")
-        self._settle(wanted, standing, failures)
-
-    def _contents(self) -> DataFrame:
-        return self.night.contents.where(F.col("modality") == self.name).select("content_hash", "item_id", "file")
-
-    def _values_of_items(self, most: int) -> Iterator[Any]:
-        """Give the values of a fair draw of items, the same on every run: one that ten of them hold, ten times."""
-        cells = self.night.cells.where(F.col("modality") == self.name).select("item_id", "content_hash")
-        items = cells.orderBy(F.xxhash64("item_id"), "item_id", "content_hash").limit(most)
-        counts = {row["content_hash"]: row["count"] for row in items.groupBy("content_hash").count().collect()}
-        hashes = self.spark.createDataFrame([(key,) for key in counts], "content_hash string")
-        drawn = self._contents().join(hashes, "content_hash", "left_semi").collect()
-        for row in self._payloads(drawn).collect():
-            yield from repeat(row["value"], counts[row["content_hash"]])
-
-    def _payloads(self, drawn: Sequence[Row]) -> DataFrame:
-        """Return (content_hash, value) of contents of a sample, in the order of their hashes."""
-        wanted = self.spark.createDataFrame(drawn, "content_hash string, item_id string, file string")
-        files = sorted({row["file"] for row in drawn})
-        return self._rows(wanted, files, len(drawn)).dropDuplicates(["content_hash"]).orderBy("content_hash")
-
-    def _rows(self, wanted: DataFrame, files: Sequence[str], count: int) -> DataFrame:
-        """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
-        tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
-        kind, columns = self.modality.kind, self.modality.columns
-        id_column, source = self.settings.inputs.items.id, self.night.source
-        present = [file for file in files if file in source.table.stamps]  # what is gone is counted as vanished
-        rows = read_payloads(self.spark, source, present, id_column, kind, columns, wanted, count, tasks)
-        # Two rows of one id may hold the same content.
-        return rows.dropDuplicates(["content_hash"]) if self.night.repeated_ids else rows
-
-    def _run_on_workers(self, rows: DataFrame, work: Callable[..., Any], schema: Any) -> list[Row]:
-        """Collect `mapInArrow` of rows that carry payloads, in batches that fit into memory however large those are."""
-        most = batch_rows(self.night.source.table, self.settings.embed.batch_rows)
-        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
-            return rows.mapInArrow(work, schema).collect()
-
-    def _task(self, folder: Location) -> Task:
-        embed = self.settings.embed
-        limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
-        return Task(self.encoder, folder, self.context.date, embed.device, limits)
-
-    def _encode(self, wanted: DataFrame, standing: Standing) -> DataFrame | None:
-        """Encode and commit in rounds, so that a run that dies loses one; returns the failures, if there are any."""
-        count = standing.wanted
-        progress = self.context.progress(f"embed {self.name}", count, "contents")
-        refused: list[DataFrame] = []
-        done = 0
-        for part, files, size in self._shares(wanted, standing):
-            before = done
-            for written, failures in self._rounds(part, files, size, progress):
-                done += written
-                refused += failures
-            if done - before > size:
-                raise ReconciliationError(f"{self.name}: {size} contents were to be encoded, {done - before} came back")
-        progress.close(count)
-        if done == count and not refused:
-            return None
-        everything = reduce(DataFrame.unionByName, refused, self._no_failures())
-        if done == count:
-            return everything
-        return everything.unionByName(vanished(wanted, self.store.read(self.spark, self.table), everything))
-
-    def _shares(self, wanted: DataFrame, standing: Standing) -> Iterator[tuple[DataFrame, Sequence[str], int]]:
-        """Part the contents by files, some `commit_contents` a share, so that each file is read for one share alone."""
-        most, count = self.settings.embed.commit_contents, standing.wanted
-        if count <= most or len(standing.files) == 1:
-            yield wanted, standing.files, count
-            return
-        shares: list[dict[str, int]] = []
-        for row in wanted.groupBy("file").count().orderBy("file").collect():
-            if not shares or sum(shares[-1].values()) + row["count"] > most:
-                shares.append({})
-            shares[-1][row["file"]] = row["count"]
-        for share in shares:
-            names = self.spark.createDataFrame([(file,) for file in share], "file string")
-            yield wanted.join(F.broadcast(names), "file", "left_semi"), list(share), sum(share.values())
-
-    def _rounds(
-        self, wanted: DataFrame, items_files: Sequence[str], count: int, progress: Progress
-    ) -> Iterator[tuple[int, list[DataFrame]]]:
-        """Encode and commit a share: how many contents ended in a vector or a failure, and the failures.
-
-        A share of more than `commit_contents` is one large file. Its tasks run in several rounds, each of which reads
-        its own row groups.
-        """
-        folder = self.store.fresh_folder(self.table)
-        task, schema = self._task(folder), from_arrow_schema(WRITTEN)
-        rows, encode = self._rows(wanted, items_files, count), lambda b: encode_partition(task, b)
-        rounds = -(-count // self.settings.embed.commit_contents)
-        if rounds == 1:
-            with task_progress(self.spark, progress, count):
-                written = self._run_on_workers(rows, encode, schema)
-            yield self._committed(folder, written)
-            return
-        most = batch_rows(self.night.source.table, self.settings.embed.batch_rows)
-        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
-            made = rows.mapInArrow(encode, schema).rdd
-        tasks = made.getNumPartitions()
-        at_once = -(-tasks // rounds)
-        for start in range(0, tasks, at_once):
-            some = range(start, min(start + at_once, tasks))
-            with task_progress(self.spark, progress, count // rounds):
-                written = self.spark.sparkContext.runJob(made, list, some)
-            yield self._committed(folder, written)
-
-    def _committed(self, folder: Location, written: Sequence[Row]) -> tuple[int, list[DataFrame]]:
-        """Commit what some tasks wrote."""
-        files = {kind: [r for r in written if r["kind"] == kind] for kind in ("vectors", "failures")}
-        done = sum(r["rows"] for r in written)
-        if files["vectors"]:
-            made = sorted(folder / "vectors" / r["file"] for r in files["vectors"])
-            self._commit(made, sum(r["rows"] for r in files["vectors"]))
-        paths = [folder / "failures" / r["file"] for r in files["failures"]]
-        return done, [read_parquet(self.spark, paths, from_arrow_schema(FAILURES))] if paths else []
-
-    def _commit(self, files: list[Location], rows: int) -> None:
-        head = self.store.snapshot(self.table)
-        base = head.version if head else None
-        self.store.commit(self.table, files, "append", base=base, properties=self._properties(), expected_rows=rows)
-
-    def _no_failures(self) -> DataFrame:
-        return self.spark.createDataFrame([], from_arrow_schema(FAILURES))
-
-    def _settle(self, wanted: DataFrame, standing: Standing, failures: DataFrame | None) -> None:
-        """Account for every cell, write the quarantine and compare the failures with the budget."""
-        broken: dict[str, tuple[int, int]] = {}
-        if failures is not None:
-            failures = failures.cache()
-            by_reason = wanted.join(failures, "content_hash").groupBy("reason")
-            counted = by_reason.agg(F.count("*").alias("contents"), F.sum("cells").alias("cells")).collect()
-            broken = {row["reason"]: (row["contents"], row["cells"]) for row in counted}
-            mine = self.night.cells.where(F.col("modality") == self.name)
-            self._quarantine(mine.join(failures, "content_hash"), sum(cells for _, cells in broken.values()))
-            failures.unpersist()
-        lost = sum(contents for contents, _ in broken.values())
-        ledger, cells = self.ledger, standing.cells
-        ledger.rows_in = sum(cells.values())
-        ledger.skipped = cells[HAVE] + cells[FAILED]
-        ledger.quarantined = {reason: count for reason, (_, count) in broken.items()}
-        ledger.rows_out = cells[WANTED] - sum(ledger.quarantined.values())
-        total, bad = sum(standing.contents.values()), standing.contents[FAILED] + lost
-        encoded = standing.wanted - lost
-        self.metrics = {"encoded": encoded, "failed": lost, "contents": total, "without_vector": bad}
-        head = self.store.required(self.table)
-        self.writes[self.table] = head.version
-        if head.rows < standing.contents[HAVE] + encoded:
-            raise ReconciliationError(
-                f"{self.table} holds {head.rows} vectors; {standing.contents[HAVE]} and {encoded} new ones are expected"
-            )
-        budget = self.settings.embed
-        if bad > budget.min_bad_count and bad > budget.max_bad_fraction * total:
-            self.over_budget.append(self._worst(bad, total))
-
-    def _quarantine(self, rows: DataFrame, expected: int) -> None:
-        head = self.store.snapshot("quarantine")
-        frame = quarantine_rows(
-            rows,
-            date=self.context.date,
-            run_id=self.context.run_id,
-            stage=STAGE,
-            entity="item",
-            reason=F.col("reason"),
-            detail=F.col("detail"),
-            item_id=F.col("item_id"),
-            modality=F.lit(self.name),
-            content_hash=F.col("content_hash"),
-            encoder=F.lit(self.encoder.fingerprint),
-            transient=F.col("transient"),
-        )
-        written = self.store.write(frame, "quarantine", "append", base=head.version if head else None)
-        if written.rows - (head.rows if head else 0) != expected:
-            raise ReconciliationError(
-                f"{self.name}: {expected} cells failed, quarantine got {written.rows} rows in all"
-            )
-        self.writes["quarantine"] = written.version
-
-    def _worst(self, bad: int, total: int) -> str:
-        quarantine = self.store.read(self.spark, "quarantine")
-        mine = quarantine.where((F.col("encoder") == self.encoder.fingerprint) & (F.col("modality") == self.name))
-        contents = self.night.contents.where(F.col("modality") == self.name)
-        rows = mine.join(contents, "content_hash", "left_semi")
-        return f"{self.name}: {bad:,} of {total:,} ({worst_reasons(rows, 'content_hash')})"
-
-    def _properties(self) -> dict[str, str]:
-        return {
-            "modality": self.name,
-            "encoder": self.encoder.name,
-            "fingerprint": self.encoder.fingerprint,
-            "dim": str(self.encoder.dim),
-            "precision": self.encoder.precision,
-            "dtype": "float16",
-        }

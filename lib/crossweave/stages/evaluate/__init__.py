@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from crossweave.evaluation.report import render_report
 from crossweave.evaluation.report_content import MetricRow, SliceRow
 from crossweave.redaction import without_remembered
 from crossweave.runtime.record import Ledger, StageRecord
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content, retrieval_figures
 from crossweave.stages.evaluate.drift import drift_rows, warnings_of
@@ -34,10 +35,10 @@ from crossweave.stages.evaluate.promotion import (
 )
 from crossweave.stages.evaluate.slicing import check_slices
 from crossweave.storage.location import Location
-from crossweave.storage.records import digest
+from crossweave.tables.receipt_details import Evaluated
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import METRICS
-from crossweave.tables.served import REFUSED, Chain
+from crossweave.tables.served import Chain
 
 STAGE = "evaluate"
 CODE_VERSION = 8
@@ -54,79 +55,100 @@ def check_evaluation(settings: Settings) -> None:
     check_slices(settings)
 
 
-def evaluate(context: StageContext, record: StageRecord) -> None:
-    """Compute the metrics of the last score stage and write `report.html` into the run's folder.
+@dataclass(frozen=True)
+class EvaluateBasis(Basis):
+    """The chain that made the lists."""
+
+    chain: Chain
+
+
+class Evaluate(Stage[EvaluateBasis]):
+    """Computes the metrics of the last score stage and writes `report.html` into the run's folder.
 
     Appends to the table metrics. The run is served from then on, unless evaluate.gate refuses it: the report and the
     figures are there, the old run stays served, and PromotionRefusedError says why.
     """
-    settings = context.settings
-    check_evaluation(settings)
-    receipts = context.receipts
-    chain = Chain.latest(context.workspace)
-    if chain.score.details.get("model", chain.model) != chain.model:
-        raise SettingsError("the lists were made by another model than the last trained one", "run ./submit.sh score")
-    check_gate_tonight(context, chain.protocol)
-    record.reads, fingerprint = _inputs(context)
-    last = receipts.latest(STAGE)
-    if last is not None and is_current(context):
-        record.nothing_to_do(last.rows, record.reads, last.details["summary"])
-        decided = reconsidered(context, last)
-        if decided != last:
-            receipts.publish(decided)
-        settle(context, record, chain, decided)
-        return
-    check_lists(context, record.reads)
-    work = Judging(context, record.reads, chain)
-    metrics, slices = work.judge(lists_before(context, chain, last))
-    drift, unknown = drift_rows(work, chain_before(context, chain), chain)
-    pairs = judge_pairs(work, chain)
-    refused = reasons_against(context, work.comparisons, work.left_out)
-    record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
-    record.writes = {"metrics": _store(work, metrics, slices, fingerprint)}
-    path = context.place / "report.html"
-    content = report_content(work, metrics, slices, refused, drift, pairs)
-    path.put(without_remembered(render_report(content)))
-    record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
-    record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
-    record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
-    record.notes += [f"drift is not known: {unknown}"] if unknown else []
-    record.notes += pairs.notes
-    record.warnings = warnings_of(drift)
-    record.note = _summary(work, metrics, path)
-    details = {"report": str(path), "summary": record.note, "protocol": chain.protocol, REFUSED: refused}
-    details |= as_details(chain, work.comparisons, work.left_out)
-    receipt = Receipt(STAGE, fingerprint, context.run_id, record.reads, record.writes, work.users_in, details)
-    receipts.publish(receipt)
-    settle(context, record, chain, receipt)
+
+    name = STAGE
+
+    def check(self, settings: Settings) -> None:
+        """Compare metrics, gate and slices with what the lists and tables will have."""
+        check_evaluation(settings)
+
+    def basis(self, context: StageContext) -> EvaluateBasis:
+        """Take the last lists, and all that they were made from."""
+        settings = context.settings
+        check_evaluation(settings)
+        chain = Chain.latest(context.workspace)
+        if (chain.score.details.model or chain.model) != chain.model:
+            raise SettingsError(
+                "the lists were made by another model than the last trained one", "run ./submit.sh score"
+            )
+        check_gate_tonight(context, chain.protocol)
+        tables = ("catalog", "interactions", *(("users",) if settings.evaluate.user_slices else ()))
+        reads = {name: chain.ingest.writes[name] for name in tables} | chain.tensors.writes | chain.score.writes
+        facts = {
+            "code": CODE_VERSION,
+            "reads": context.tables.identities(reads),
+            "settings": settings.evaluate.model_dump(exclude={"gate"}),  # which judges what was judged
+            "date": context.date.isoformat(),
+            "model": chain.train.fingerprint,
+            "seed": settings.seed,
+        }
+        return EvaluateBasis(reads, facts, chain)
+
+    def made(self, context: StageContext, basis: EvaluateBasis, last: Receipt[Any] | None) -> Receipt[Any] | None:
+        """Find these lists judged, with the report still there; the gate of tonight's settings is asked anew."""
+        found = super().made(context, basis, last)
+        if found is None or not Location.of(found.details.report).is_file() or not knows_enough(context, found):
+            return None
+        return reconsidered(context, found)
+
+    def nothing_to_do(
+        self, context: StageContext, basis: EvaluateBasis, receipt: Receipt[Evaluated], record: StageRecord
+    ) -> None:
+        """Say again how the lists were judged."""
+        record.nothing_to_do(receipt.rows, basis.reads, receipt.details.summary)
+
+    def run(self, context: StageContext, basis: EvaluateBasis, record: StageRecord) -> Receipt[Evaluated]:
+        """Judge the lists, and look for what has drifted since the run before."""
+        chain, last = basis.chain, context.receipts.latest(STAGE)
+        check_lists(context, basis.reads)
+        work = Judging(context, basis.reads, chain)
+        metrics, slices = work.judge(lists_before(context, chain, last))
+        drift, unknown = drift_rows(work, chain_before(context, chain), chain)
+        pairs = judge_pairs(work, chain)
+        refused = reasons_against(context, work.comparisons, work.left_out)
+        record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
+        record.writes = {"metrics": _store(work, metrics, slices, basis.fingerprint)}
+        path = context.place / "report.html"
+        content = report_content(work, metrics, slices, refused, drift, pairs)
+        path.put(without_remembered(render_report(content)))
+        record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
+        record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
+        record.notes = [f"not compared with {name}: {why}" for name, why in work.left_out.items()]
+        record.notes += [f"drift is not known: {unknown}"] if unknown else []
+        record.notes += pairs.notes
+        record.warnings = warnings_of(drift)
+        record.note = _summary(work, metrics, path)
+        details = Evaluated(
+            report=str(path),
+            summary=record.note,
+            protocol=chain.protocol,
+            refused=refused,
+            judged=chain.score.run_id,
+            comparisons=as_details(work.comparisons, work.left_out),
+        )
+        return basis.receipt(context, record, details)
+
+    def settle(
+        self, context: StageContext, basis: EvaluateBasis, receipt: Receipt[Evaluated], record: StageRecord
+    ) -> None:
+        """Serve the judged chain, or refuse it."""
+        settle(context, record, basis.chain, receipt)
 
 
-def is_current(context: StageContext) -> bool:
-    """Say whether tonight's recommendations are judged, and the report is still there."""
-    last = context.receipts.latest(STAGE)
-    return (
-        last is not None
-        and last.fingerprint == _inputs(context)[1]
-        and Location.of(last.details["report"]).is_file()
-        and knows_enough(context, last)
-    )
-
-
-def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
-    """Return the table versions to read and the fingerprint of all that decides the result."""
-    settings, receipts = context.settings, context.receipts
-    ingest, tensors, trained, scored = (receipts.required(n) for n in ("ingest", "tensors", "train", "score"))
-    tables = ("catalog", "interactions", *(("users",) if settings.evaluate.user_slices else ()))
-    reads = {name: ingest.writes[name] for name in tables} | tensors.writes | scored.writes
-    facts = {
-        "code": CODE_VERSION,
-        "reads": context.tables.identities(reads),
-        "settings": settings.evaluate.model_dump(exclude={"gate"}),  # which judges what was judged
-        "date": context.date.isoformat(),
-        "model": trained.fingerprint,
-        "seed": settings.seed,
-    }
-    return reads, digest(facts)
+EVALUATE = Evaluate()
 
 
 def _of_rankings(work: Judging, metrics: list[MetricRow], slices: list[SliceRow]) -> dict[str, float]:

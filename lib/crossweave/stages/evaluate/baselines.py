@@ -7,7 +7,7 @@ import numpy as np
 from crossweave.errors import SettingsError
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import open_items
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 from crossweave.scoring.baselines import POPULARITY, fit_baseline, rank_baseline, why_not
 from crossweave.stages.evaluate.manifest import last_manifest
 

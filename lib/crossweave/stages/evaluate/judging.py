@@ -14,7 +14,7 @@ from crossweave.evaluation.fairness import GroupFigures, judge_groups
 from crossweave.evaluation.judge import Judged, compare_lists, compared_metrics, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report_content import ComparisonRow, MetricRow, SliceRow
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 from crossweave.scoring.topk import PAD
 from crossweave.stages.evaluate.baselines import baseline_lists
 from crossweave.stages.evaluate.slicing import item_ages, item_groups, user_groups

@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 
 from crossweave.errors import LeakageError
 from crossweave.feeding.leakage import check_tensors
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 from crossweave.stages.evaluate.manifest import last_manifest
 from crossweave.tables.leakage import find_leakage, held_out_pairs
 from crossweave.tables.scored_users import UserTables
@@ -22,7 +22,7 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
     """
     receipts = context.receipts
     tensors, scored = receipts.required("tensors"), receipts.required("score")
-    known_by_score = scored.details.get("held_out_known", 0)
+    known_by_score = scored.details.held_out_known
     if known_by_score:
         raise LeakageError(
             f"the lists were made with {known_by_score:,} (user, item) pairs that they would be judged by",
@@ -30,13 +30,13 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
         )
     store = context.tables
     read = lambda name: store.read(context.spark, name, reads[name])  # noqa: E731
-    cold = read("catalog").where("cold") if scored.details["protocol"] == "cold" else None
+    cold = read("catalog").where("cold") if scored.details.protocol == "cold" else None
     held_out = held_out_pairs(read("interactions"), read("item_index"), cold)
     tables = ("interactions", "catalog") if cold is not None else ("interactions",)
     if any(scored.reads[name] != reads[name] for name in tables):
         settings = context.settings.score
         before = lambda name: store.read(context.spark, name, scored.reads[name])  # noqa: E731
-        events = UserTables.of(before, scored.details["protocol"], blocks=False).events
+        events = UserTables.of(before, scored.details.protocol, blocks=False).events
         used = events.where(F.col("split").isin(*settings.history_splits, *settings.seen_splits))
         used = used.join(read("item_index"), "item_id").withColumn("user_index", F.lit(NOBODY))
         find_leakage("the histories and seen items of the last score stage", used, held_out).refuse()

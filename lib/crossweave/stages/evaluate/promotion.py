@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from crossweave.config import Settings
@@ -11,14 +11,13 @@ from crossweave.errors import PromotionRefusedError, SettingsError
 from crossweave.evaluation.gate import refusals
 from crossweave.evaluation.report_content import ComparisonRow
 from crossweave.runtime.record import StageRecord
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.baselines import chosen_baselines
 from crossweave.stages.evaluate.judging import PREVIOUS
+from crossweave.tables.receipt_details import Evaluated
 from crossweave.tables.receipts import Receipt
-from crossweave.tables.served import JUDGED, REFUSED, Chain, load_served, serve
-
-COMPARISONS = "comparisons"
+from crossweave.tables.served import Chain, load_served, serve
 
 
 def check_gate(settings: Settings) -> None:
@@ -59,10 +58,10 @@ def chain_before(context: StageContext, chain: Chain) -> Chain | None:
     return before if before is not None and before.protocol == chain.protocol else None
 
 
-def lists_before(context: StageContext, chain: Chain, last: Receipt | None) -> int | None:
+def lists_before(context: StageContext, chain: Chain, last: Receipt[Evaluated] | None) -> int | None:
     """Return the version of the table recommendations to compare with: that of what is served."""
     if load_served(context.workspace) is None:  # a workspace from before there was such a thing
-        same = last is not None and last.details.get("protocol") == chain.protocol
+        same = last is not None and last.details.protocol == chain.protocol
         return last.reads["recommendations"] if last is not None and same else None
     before = chain_before(context, chain)
     return before.score.writes["recommendations"] if before is not None else None
@@ -80,31 +79,29 @@ def reasons_against(
     return missing + refusals(comparisons, gate.metric, gate.tolerance, against)
 
 
-def as_details(chain: Chain, comparisons: Sequence[ComparisonRow], left_out: Mapping[str, str]) -> dict[str, Any]:
+def as_details(comparisons: Sequence[ComparisonRow], left_out: Mapping[str, str]) -> dict[str, Any]:
     """Return what the receipt keeps, so that the gate can be asked again without judging again."""
-    rows = [asdict(row) for row in comparisons]
-    return {JUDGED: chain.score.run_id, COMPARISONS: {"rows": rows, "left_out": dict(left_out)}}
+    return {"rows": [asdict(row) for row in comparisons], "left_out": dict(left_out)}
 
 
-def knows_enough(context: StageContext, last: Receipt) -> bool:
+def knows_enough(context: StageContext, last: Receipt[Evaluated]) -> bool:
     """Say whether a receipt has the comparisons that the gate asks for."""
     gate = context.settings.evaluate.gate
-    kept = last.details.get(COMPARISONS, {"rows": []})["rows"]
+    kept = last.details.comparisons.get("rows", [])
     return gate is None or any(row["metric"] == gate.metric for row in kept)
 
 
-def reconsidered(context: StageContext, last: Receipt) -> Receipt:
+def reconsidered(context: StageContext, last: Receipt[Evaluated]) -> Receipt[Evaluated]:
     """Return the receipt with what the gate of tonight's settings says of its comparisons."""
-    kept = last.details[COMPARISONS]
+    kept = last.details.comparisons
     rows = [ComparisonRow(**row) for row in kept["rows"]]
     refused = reasons_against(context, rows, kept["left_out"])
-    details = last.details | {REFUSED: refused}
-    return Receipt(last.stage, last.fingerprint, last.run_id, last.reads, last.writes, last.rows, details)
+    return replace(last, details=replace(last.details, refused=refused))
 
 
-def settle(context: StageContext, record: StageRecord, chain: Chain, receipt: Receipt) -> None:
+def settle(context: StageContext, record: StageRecord, chain: Chain, receipt: Receipt[Evaluated]) -> None:
     """Serve the judged chain, or raise PromotionRefusedError and leave the old one served."""
-    refused, served = receipt.details[REFUSED], load_served(context.workspace)
+    refused, served = receipt.details.refused, load_served(context.workspace)
     if served is not None and served.chain.score == chain.score:
         return
     if not refused:
@@ -113,7 +110,7 @@ def settle(context: StageContext, record: StageRecord, chain: Chain, receipt: Re
         return
     raise PromotionRefusedError(
         f"evaluate.gate refused the new model: {'; '.join(refused)}; {what_stays(context)}",
-        f"look at {receipt.details['report']}; to serve it anyway: the same command with --set evaluate.gate=null",
+        f"look at {receipt.details.report}; to serve it anyway: the same command with --set evaluate.gate=null",
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crossweave.config import Settings
 from crossweave.errors import ReconciliationError, SettingsError
 from crossweave.runtime.record import Ledger, StageRecord
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.export import features, models, rows, vectors
 from crossweave.stages.export.source import Source
 from crossweave.storage.litter import remove_drafts
 from crossweave.storage.location import Location
 from crossweave.storage.records import read_json, write_json
+from crossweave.tables.receipts import Receipt
 
 MARKER = "_crossweave.json"  # readers of Parquet folders ignore names that begin with an underscore
 Export = Callable[[Source, Location], tuple[int, int]]
@@ -61,38 +64,74 @@ def check_export(settings: Settings) -> None:
     _check_target(Location.of(wanted.path))
 
 
-def export(context: StageContext, record: StageRecord) -> None:
-    """Write what `export.what` names below `export.path`; an earlier export there is replaced as a whole.
+@dataclass(frozen=True)
+class ExportBasis(Basis):
+    """What is exported, and where to."""
 
-    Needs nothing but the workspace. Ids get the types that they had in the input tables.
+    source: Source
+    target: Location
+
+
+class ExportStage(Stage[ExportBasis]):
+    """Writes what `export.what` names below `export.path`; an earlier export there is replaced as a whole.
+
+    Needs nothing but the workspace. Ids get the types that they had in the input tables. Whether it is done is asked
+    where it lies: somebody may have removed it.
     """
-    check_export(context.settings)
-    wanted, target = context.settings.export, Location.of(str(context.settings.export.path))
-    source = Source(context)
-    record.reads = source.reads
-    stamp = {"what": wanted.what, "format": wanted.format, "fingerprint": source.fingerprint}
-    held = read_json(target / MARKER) if (target / MARKER).is_file() else {}
-    if {name: held.get(name) for name in stamp} == stamp:
-        record.nothing_to_do(held["rows"], record.reads, f"{target} holds these {wanted.what}")
-        return
-    if target.is_local:
-        remove_drafts(target.local, context.workspace)
-    draft = target.parent / f".{target.name}.{context.run_id}" if target.is_local else target
-    if not target.is_local:  # no store but a file system can swap folders: the marker says when it is whole again
-        (target / MARKER).remove()
-        target.remove()
-    try:
-        due, written = EXPORTS[wanted.what, wanted.format](source, draft)
-        if written != due:
-            raise ReconciliationError(f"{written} {wanted.what} were exported, there are {due}")
-        write_json(draft / MARKER, stamp | {"rows": written})
+
+    name = "export"
+    keeps_receipt = False
+
+    def check(self, settings: Settings) -> None:
+        """Look for the form and the place."""
+        check_export(settings)
+
+    def basis(self, context: StageContext) -> ExportBasis:
+        """Take the chain that is served."""
+        check_export(context.settings)
+        wanted, source = context.settings.export, Source(context)
+        facts = {"what": wanted.what, "format": wanted.format, "fingerprint": source.fingerprint}
+        return ExportBasis(source.reads, facts, source, Location.of(str(wanted.path)))
+
+    def made(self, context: StageContext, basis: ExportBasis, last: Receipt[Any] | None) -> Receipt[Any] | None:
+        """Ask the marker."""
+        marker = basis.target / MARKER
+        held = read_json(marker) if marker.is_file() else {}
+        if {name: held.get(name) for name in basis.facts} != basis.facts:
+            return None
+        return Receipt(self.name, basis.fingerprint, context.run_id, basis.reads, {}, held["rows"], None)
+
+    def nothing_to_do(
+        self, context: StageContext, basis: ExportBasis, receipt: Receipt[None], record: StageRecord
+    ) -> None:
+        """Say where it lies."""
+        record.nothing_to_do(receipt.rows, basis.reads, f"{basis.target} holds these {basis.facts['what']}")
+
+    def run(self, context: StageContext, basis: ExportBasis, record: StageRecord) -> Receipt[None]:
+        """Write a draft and swap it in; where no folders can be swapped, the marker says when it is whole again."""
+        wanted, target = context.settings.export, basis.target
         if target.is_local:
-            _put_in_place(draft.local, target.local)
-    except BaseException:
-        draft.remove()
-        raise
-    record.ledgers = {wanted.what: Ledger(rows_in=due, rows_out=written)}
-    record.note = str(target)
+            remove_drafts(target.local, context.workspace)
+        draft = target.parent / f".{target.name}.{context.run_id}" if target.is_local else target
+        if not target.is_local:
+            (target / MARKER).remove()
+            target.remove()
+        try:
+            due, written = EXPORTS[wanted.what, wanted.format](basis.source, draft)
+            if written != due:
+                raise ReconciliationError(f"{written} {wanted.what} were exported, there are {due}")
+            write_json(draft / MARKER, {**basis.facts, "rows": written})
+            if target.is_local:
+                _put_in_place(draft.local, target.local)
+        except BaseException:
+            draft.remove()
+            raise
+        record.ledgers = {wanted.what: Ledger(rows_in=due, rows_out=written)}
+        record.note = str(target)
+        return basis.receipt(context, record, None)
+
+
+EXPORT = ExportStage()
 
 
 def _check_target(target: Location) -> None:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from crossweave.artifacts.model import TrainedModel
 from crossweave.artifacts.scored import ScoredVectors
 from crossweave.feeding.manifest import Manifest, required_manifest
-from crossweave.runtime.run import StageContext
+from crossweave.runtime.stage import StageContext
 from crossweave.storage.records import digest
 from crossweave.tables.served import served_chain
 
@@ -30,7 +30,7 @@ class Source:
         self.ingest, self.tensors, self.trained, self.scored = self.chain
         self.store = context.tables
         self.reads = {"recommendations": self.scored.writes["recommendations"]}
-        self.types: dict[str, str] = self.ingest.details["id_types"]  # item, user -> integer or string
+        self.types: dict[str, str] = self.ingest.details.id_types  # item, user -> integer or string
 
     @property
     def fingerprint(self) -> str:

@@ -76,7 +76,7 @@ def _rows(source: Source) -> DataFrame:
     spark, settings = source.context.spark, source.context.settings
     read = lambda name: source.store.read(spark, name, source.scored.reads[name])  # noqa: E731
     return user_rows(
-        UserTables.of(read, source.tensors.details["protocol"], blocks=False),
+        UserTables.of(read, source.tensors.details.protocol, blocks=False),
         read("item_index"),
         read("user_index"),
         history=settings.score.history_splits,

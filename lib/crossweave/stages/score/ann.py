@@ -19,7 +19,8 @@ from crossweave.config import ScoreSettings, Settings
 from crossweave.errors import SettingsError
 from crossweave.scoring.ann import build_index, load_faiss
 from crossweave.scoring.rules import ItemRules
-from crossweave.stages.score.workers import CANDIDATES, USER_COLUMNS, Task, compared_lists
+from crossweave.stages.score.scorer import CANDIDATES, USER_COLUMNS, Task
+from crossweave.stages.score.workers import compared_lists
 
 
 def check_index(settings: Settings) -> None:

@@ -10,11 +10,11 @@ from pyspark.sql import functions as F
 
 from crossweave.scoring.rules import ItemRules
 from crossweave.storage.records import digest
+from crossweave.tables.receipt_details import Scored
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.store import TableStore
 
 STATES = "scored_users"
-BASIS = "basis"
 
 
 def basis_of(facts: Mapping[str, object], rules: ItemRules | None) -> str:
@@ -27,20 +27,20 @@ def basis_of(facts: Mapping[str, object], rules: ItemRules | None) -> str:
 
 
 def unchanged_users(
-    spark: SparkSession, store: TableStore, last: Receipt | None, basis: str, states: DataFrame
+    spark: SparkSession, store: TableStore, last: Receipt[Scored] | None, basis: str, states: DataFrame
 ) -> DataFrame | None:
     """Return the ids of the users whose last list would be made again; None where everybody must be scored.
 
     `states` are tonight's `user_states`.
     """
-    if last is None or last.details.get(BASIS) != basis or STATES not in last.writes:
+    if last is None or last.details.basis != basis or STATES not in last.writes:
         return None
     known = store.read(spark, STATES, last.writes[STATES])
     return states.join(known, ["user_id", "state"]).select("user_id")
 
 
 def carried(
-    spark: SparkSession, store: TableStore, table: str, last: Receipt, users: DataFrame, date: datetime.date
+    spark: SparkSession, store: TableStore, table: str, last: Receipt[Scored], users: DataFrame, date: datetime.date
 ) -> DataFrame:
     """Return the rows that some users had in a table last time, under tonight's date."""
     rows = store.read(spark, table, last.writes[table])

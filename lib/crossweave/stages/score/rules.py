@@ -13,7 +13,7 @@ from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.scoring.caps import Cap
 from crossweave.scoring.rules import BLOCKS, ItemRules, freshness_boost, reasons_for_short_list
-from crossweave.stages.score.workers import CANDIDATES, RULES
+from crossweave.stages.score.scorer import CANDIDATES, RULES
 from crossweave.storage.location import Location
 from crossweave.tables.item_rules import CatalogRules
 

@@ -1,4 +1,4 @@
-"""Tensors: writes item and sequence tensors as Petastorm datasets, from which training and scoring start."""
+"""Writes one tensor set from tables: item tensors, sequence tensors, and the manifest last."""
 
 from __future__ import annotations
 
@@ -9,131 +9,40 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructField, StructType
 
-from crossweave.errors import InputContractError, ReconciliationError, TableError
+from crossweave.errors import InputContractError, ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import NAME, Manifest, TensorFile, describe_file, part_files, required_manifest
+from crossweave.feeding.manifest import Manifest, TensorFile, describe_file, part_files
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
-from crossweave.runtime.record import Ledger, StageRecord
-from crossweave.runtime.run import StageContext
-from crossweave.storage.location import Location, entries
-from crossweave.storage.records import digest
+from crossweave.runtime.record import Ledger
+from crossweave.runtime.stage import StageContext
+from crossweave.storage.location import Location
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
-from crossweave.tables.receipts import Receipt
-from crossweave.tables.served import load_served
+from crossweave.tables.receipt_details import Embedded
 from crossweave.tables.splits import trainable
 from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
 from crossweave.tables.vectors import BYTES
 
-STAGE = "tensors"
-CODE_VERSION = 3
-KEPT_SETS = 2
 
-
-def build_tensors(context: StageContext, record: StageRecord) -> None:
-    """Write the tensors of tonight's catalog, features, training interactions and user attributes.
-
-    Writes the tables item_index and user_index, and a folder `tensors/FINGERPRINT` whose manifest appears last.
-    """
-    receipts = context.receipts
-    reads, fingerprint = _inputs(context)
-    record.reads = reads
-    folder = _folder(context, fingerprint)
-    last, made = receipts.latest(STAGE), _made(context, folder, fingerprint)
-    if made is not None:
-        if last is None or last.fingerprint != fingerprint:  # settings or tables are those of an earlier set again
-            receipts.publish(_receipt(context, fingerprint, reads, made))
-        record.nothing_to_do(made.rows_in, reads, "the tensors of these tables are there")
-        return
-    work = _Tensors(context, reads, receipts.required("embed").details, folder, fingerprint)
-    manifest = work.run()
-    record.ledgers = work.ledgers
-    record.check()
-    record.writes = work.writes
-    record.metrics = {
-        "items": manifest.items,
-        "users": manifest.users,
-        "sequences": manifest.rows("sequences"),
-        "bytes": sum(file.mark.size for file in (*manifest.item_files, *manifest.sequence_files)),
-        **work.attribute_metrics,
-        **work.leakage_metrics,
-    }
-    record.note = str(folder)
-    receipts.publish(_receipt(context, fingerprint, reads, manifest))
-    _forget_old_sets(context.workspace, folder)
-
-
-def is_current(context: StageContext) -> bool:
-    """Say whether the tensors of tonight's tables and settings are there."""
-    fingerprint = _inputs(context)[1]
-    return _made(context, _folder(context, fingerprint), fingerprint) is not None
-
-
-def _made(context: StageContext, folder: Location, fingerprint: str) -> Manifest | None:
-    """Return the set of this fingerprint where it is there with the tables that it was written with.
-
-    A set is never written to again: one that an earlier night made is found, whatever came in between.
-    """
-    if not (folder / NAME).is_file():
-        return None
-    manifest = required_manifest(folder, fingerprint)
-    store = context.tables
-    try:
-        for name, version in manifest.versions.items():
-            store.required(name, version)
-        return manifest if store.identities(manifest.versions) == manifest.tables else None
-    except TableError:  # the set outlived them: nothing names it any more
-        return None
-
-
-def _receipt(context: StageContext, fingerprint: str, reads: dict[str, int], made: Manifest) -> Receipt:
-    details = {"folder": made.folder.name, "protocol": context.settings.split.protocol}
-    return Receipt(STAGE, fingerprint, context.run_id, reads, made.versions, made.rows_in, details)
-
-
-def _inputs(context: StageContext) -> tuple[dict[str, int], str]:
-    """Return the table versions to read and the fingerprint of all that decides the result."""
-    settings, receipts = context.settings, context.receipts
-    ingest, embed = receipts.required("ingest"), receipts.required("embed")
-    reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
-    tables = [feature["table"] for feature in embed.details.values()]
-    reads |= {table: embed.writes[table] for table in tables}
-    facts = {
-        "code": CODE_VERSION,
-        "reads": context.tables.identities(reads),
-        "modalities": embed.details,
-        "attributes": sorted(settings.inputs.users.attributes) if settings.inputs.users.path else [],
-        "settings": settings.tensors.model_dump(),
-        "ranks": settings.train.ranks,
-        "protocol": settings.split.protocol,
-        "seed": settings.seed,
-    }
-    return reads, digest(facts)
-
-
-def _folder(context: StageContext, fingerprint: str) -> Location:
-    return context.workspace / "tensors" / fingerprint[:16]
-
-
-class _Tensors:
+class TensorSet:
     """One tensor set in the making."""
 
     def __init__(
         self,
         context: StageContext,
         reads: dict[str, int],
-        features: dict[str, dict[str, object]],
+        features: Embedded,
         folder: Location,
         fingerprint: str,
     ) -> None:
         self.context, self.settings, self.reads = context, context.settings, reads
         self.folder, self.fingerprint = folder, fingerprint
         self.features = features
-        self.modalities = {name: int(str(feature["dim"])) for name, feature in features.items()}
+        self.modalities = {name: feature.dim for name, feature in features.items()}
         self.spark = context.spark
         self.store, self.staging = context.tables, context.staging
         users = self.settings.inputs.users
@@ -232,7 +141,7 @@ class _Tensors:
         popularity = events.where("split = 'train'").groupBy("item_index").agg(F.count("*").alias("popularity"))
         frame = index.join(popularity, "item_index", "left")
         for name, dim in self.modalities.items():
-            table = str(self.features[name]["table"])
+            table = self.features[name].table
             vectors = self.store.read(self.spark, table, self.reads[table]).select(
                 F.col("content_hash").alias("_hash"), F.col("vector").alias("_vector")
             )
@@ -356,17 +265,3 @@ def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         columns.append(lists_to_bytes(batch.column("held_out"), HELD_OUT))
         names = ["user_index", "position", "attributes", *SEQUENCE_FIELDS, "held_out"]
         yield pa.RecordBatch.from_arrays(columns, names=names)
-
-
-def _forget_old_sets(workspace: Location, current: Location) -> None:
-    """Keep the current tensor set, the one before it and the served one; others can be built again from the tables."""
-    served = load_served(workspace)
-    sets = current.parent.children()
-    made = entries([folder / NAME for folder in sets])
-    finished = [(folder, entry.modified) for folder, entry in zip(sets, made, strict=True) if entry is not None]
-    finished.sort(key=lambda found: (found[0] == current, found[1]), reverse=True)
-    kept = {folder.name for folder, _ in finished[:KEPT_SETS]}
-    kept |= {served.chain.tensor_set} if served is not None else set()
-    for folder in sets:  # those without a manifest are what killed runs left
-        if folder.name not in kept:
-            folder.remove()
