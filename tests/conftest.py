@@ -25,7 +25,6 @@ from crossweave.config import Settings, load_settings
 from crossweave.demo import generate_shop
 from crossweave.runtime.plan import plan_context
 from crossweave.runtime.session import open_session
-from crossweave.runtime.threads import torch_threads
 from crossweave.stages.train import TRAIN
 from crossweave.training.plan import TrainingPlan
 from crossweave.training.planning import training_plan as plan_training
@@ -39,6 +38,8 @@ SPARK_OPTIONS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
 }
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # tests are over before the better compiler pays for itself
+
+torch.set_num_threads(1)  # of tests' small tensors: two threads take five times as long; stages set their own
 
 # Workers and child processes inherit the environment; it is set before anything can start one.
 warnings.filterwarnings("ignore", category=FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API
@@ -121,13 +122,6 @@ def make_settings(tmp_path: Path) -> MakeSettings:
         return load_settings(chosen, [f"{key}={json.dumps(value)}" for key, value in values.items()])
 
     return make
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Let torch compute a module's tests with one thread, and the next module's as before."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -34,8 +34,6 @@ from crossweave.encoders.batching import encode_values
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @dataclass
 class Case:

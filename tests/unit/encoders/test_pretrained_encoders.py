@@ -20,7 +20,6 @@ from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.errors import SettingsError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
-pytestmark = pytest.mark.usefixtures("one_thread")
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="the measuring weights (../shared/weights) are not here")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "shirt", "pan", ","]
 
