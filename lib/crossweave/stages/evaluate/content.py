@@ -118,10 +118,9 @@ def report_content(
 
 def _quarantine(judging: Judging) -> list[QuarantineRow]:
     """Return what was refused when the judged catalog and its vectors were made, beside what ever was."""
-    runs = [judging.context.run_id]
-    for stage in ("ingest", "embed"):
-        receipt = judging.context.receipts.latest(stage)
-        runs += [receipt.details.get("refused_by", receipt.run_id)] if receipt is not None else []
+    receipts = judging.context.receipts
+    ingest, embed = receipts.required("ingest"), receipts.required("embed")
+    runs = [judging.context.run_id, ingest.details.refused_by or ingest.run_id, embed.run_id]
     return [
         QuarantineRow(
             r["stage"],
