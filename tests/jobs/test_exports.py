@@ -102,7 +102,7 @@ def test_onnx_towers_reproduce_the_item_vectors(night: Night, exported: Path) ->
     scored = ScoredVectors.open(night.chain.workspace / "scored" / served)
     np.testing.assert_allclose(item, items["vector"], atol=1e-4)
     np.testing.assert_allclose(bias, items["bias"], atol=1e-4)
-    np.testing.assert_allclose(history, scored.array("history"), atol=1e-4)
+    np.testing.assert_allclose(history, scored.history_ND, atol=1e-4)
 
 
 def test_the_model_has_a_card_and_loads_as_safetensors(night: Night, exported: Path) -> None:

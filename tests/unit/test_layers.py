@@ -20,7 +20,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": {"encoders"},
     "feeding": {"storage", "tables"},
-    "runtime": {"config", "storage", "tables"},
+    "runtime": {"config", "storage", "tables", "artifacts", "feeding"},
     "scoring": {"alignment"},
     "storage": set(),
     "tables": {"storage"},

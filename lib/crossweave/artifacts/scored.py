@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -22,12 +23,27 @@ def save_item_ids(folder: Path, ids: pa.Array) -> None:
         writer.write_table(table.combine_chunks())
 
 
-class ScoredVectors:
-    """What one scoring left for others: `target`, `center`, `bias`, `history`, `candidate` and, of some heads, `query`.
+@dataclass(frozen=True)
+class ItemArrays:
+    """What the item tower says of N items, and which of them may be recommended."""
 
-    `target` float32 [N, E] and `bias` [N] score, `center` [E] is the mean target, `history` [N, D] are items as part
-    of a history, `candidate` bool [N] may be recommended.
-    """
+    target_NE: np.ndarray  # float32; with the bias it scores
+    center_E: np.ndarray  # the mean target
+    bias_N: np.ndarray  # float32
+    history_ND: np.ndarray  # items as part of a history
+    candidate_N: np.ndarray  # bool
+    query_NE: np.ndarray | None = None  # of target-aware towers
+
+    def save(self, folder: Path) -> None:
+        """Write each as NAME.npy."""
+        for field in fields(self):
+            array = getattr(self, field.name)
+            if array is not None:
+                np.save(folder / f"{_name(field.name)}.npy", array)
+
+
+class ScoredVectors:
+    """What one scoring left for others: the arrays of `ItemArrays`, ids, and files that scoring put beside them."""
 
     def __init__(self, sealed: Sealed) -> None:
         self.sealed, self.folder = sealed, sealed.folder
@@ -39,12 +55,18 @@ class ScoredVectors:
         sealed.verify()
         return cls(sealed)
 
-    def array(self, name: str) -> np.ndarray:
-        """Map one of the arrays into memory."""
-        return self.sealed.array(name)
+    def __getattr__(self, name: str) -> np.ndarray:
+        """Map one of the `ItemArrays` into memory."""
+        if name not in ItemArrays.__dataclass_fields__:
+            raise AttributeError(name)
+        return self.sealed.array(_name(name))
 
     @property
     def item_ids(self) -> pa.Array:
         """The ids of all items, strings, by item index."""
         with pa.memory_map(str(self.sealed.path(ITEM_IDS))) as source:
             return pa.ipc.open_file(source).read_all().column("item_id").combine_chunks()
+
+
+def _name(field: str) -> str:
+    return field.rpartition("_")[0]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from crossweave.config.schema import Settings
 from crossweave.errors import SettingsError
+from crossweave.storage.litter import ROOMS, STAGING
 from crossweave.storage.location import Location, is_url
 
 SYSTEM = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/tmp", "/usr", "/var")
 DEVICES = ("/dev", "/proc", "/sys")
-ROOMS = ("tables", "tensors", "models", "receipts", "runs", "staging", "served")
 INPUTS = ("items", "interactions", "users", "blocks")
 
 
@@ -40,7 +40,7 @@ def _inputs(settings: Settings) -> dict[str, Location]:
 
 def _check_export(target: Location, workspace: Location, others: list[Location]) -> None:
     inside = target.below(workspace).split("/")[0] if workspace.holds(target) else ""
-    if any(target.holds(place) for place in (workspace, *others)) or inside in ROOMS:
+    if any(target.holds(place) for place in (workspace, *others)) or inside in (*ROOMS, STAGING, "demo"):
         raise SettingsError(
             f"export.path={target} would replace the workspace, the input, your home folder or a part of them",
             "name a folder that holds nothing but the export",

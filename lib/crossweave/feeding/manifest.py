@@ -12,6 +12,8 @@ from crossweave.storage.copies import FileMark, mark_of, verified
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place, digest, read_record, write_record
 
+SETS = "tensors"
+"""The folder of a workspace that the sets lie in."""
 NAME = "manifest.json"
 SCHEMA = 2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,12 @@ import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
 
-from crossweave.artifacts.model import TrainedModel
-from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.errors import SettingsError
 from crossweave.evaluation.sentences import sentence
-from crossweave.feeding.items import ItemTensors, open_items
-from crossweave.feeding.manifest import required_manifest
+from crossweave.feeding.items import open_items
+from crossweave.runtime.made import Made
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.storage.location import Location
 from crossweave.tables.encoder_states import EncoderStates
@@ -46,7 +43,7 @@ class Query:
         """Raise SettingsError where nothing was scored yet, or nothing is served."""
         self.settings, self.workspace = settings, Location.of(settings.workspace)
         self.chain = served_chain(self.workspace, gated=settings.evaluate.gate is not None)
-        self.scored = self.chain.score
+        self.scored, self.made = self.chain.score, Made(self.workspace, self.chain)
         self.store = TableStore(self.workspace / "tables")
 
     def user(self, user_id: str, most: int) -> Answer:
@@ -76,11 +73,11 @@ class Query:
 
         Raises SettingsError for an item that was not scored.
         """
-        ids = self._vectors.item_ids
+        ids = self.made.vectors.item_ids
         place = pc.index(ids, item_id).as_py()
         if place < 0:
             raise SettingsError(f"there is no item {item_id} among those scored", "ids are written as in the input")
-        vectors_NE = torch.from_numpy(self._vectors.array("target"))
+        vectors_NE = torch.from_numpy(self.made.vectors.target_NE)
         unit_NE = F.normalize(vectors_NE - vectors_NE.mean(dim=0), dim=1)
         return self._nearest(f"items near {item_id}", unit_NE, unit_NE[place : place + 1], most, [place])
 
@@ -98,8 +95,7 @@ class Query:
         prepared = encoder.prepare([words])
         if prepared.failures:
             raise SettingsError(f"the text cannot be encoded: {prepared.failures[0].detail}")
-        folder = self.workspace / "models" / self.chain.model
-        model, items = TrainedModel.open(folder, self.chain.train.fingerprint).load(), self._items()
+        model, items = self.made.model.load(), open_items(self.made.manifest)
         with torch.inference_mode():
             vector_1F = torch.from_numpy(encoder.encode(prepared.examples))
             query_1D = F.normalize(model.projectors[name](vector_1F), dim=1)
@@ -121,20 +117,12 @@ class Query:
     def _nearest(self, title: str, item_ND: torch.Tensor, query_1D: torch.Tensor, most: int, own: list[int]) -> Answer:
         everything = torch.ones(len(item_ND), dtype=torch.bool)
         best = top_k(query_1D, item_ND, torch.zeros(len(item_ND)), most, allowed_N=everything, masked=[np.array(own)])
-        ids = self._vectors.item_ids
+        ids = self.made.vectors.item_ids
         places = [place for place in best.items_UK[0].tolist() if place != PAD]
         found = [ids[place].as_py() for place in places]
         titles = self._titles(set(found))
         scores = best.scores_UK[0].tolist()
         return Answer(title, [(n + 1, item, titles[item], scores[n], "") for n, item in enumerate(found)])
-
-    @cached_property
-    def _vectors(self) -> ScoredVectors:
-        return ScoredVectors.open(self.workspace / "scored" / self.chain.scored, self.scored.fingerprint)
-
-    def _items(self) -> ItemTensors:
-        folder = self.workspace / "tensors" / self.chain.tensor_set
-        return open_items(required_manifest(folder, self.chain.tensors.fingerprint))
 
     def _titles(self, items: set[str]) -> dict[str, str]:
         wanted = pc.field("item_id").isin(sorted(items))

@@ -83,6 +83,9 @@ def test_an_export_never_replaces_the_workspace_its_rooms_the_input_or_home(
         workspace / "tables",
         workspace / "models" / "x",
         workspace / "demo",
+        workspace / "scored",
+        workspace / "training",
+        workspace / "encoders" / "x",
         tmp_path,
     ):
         assert "would replace" in refusal(workspace, export__path=target)

@@ -14,7 +14,8 @@ from crossweave.config.evaluation import DriftSettings
 from crossweave.errors import TableError
 from crossweave.evaluation.drift import mean_shift, neighbour_overlap, stability_index
 from crossweave.evaluation.report_content import DriftRow
-from crossweave.stages.evaluate.judging import Judging, open_scored
+from crossweave.runtime.made import Made
+from crossweave.stages.evaluate.judging import Judging
 from crossweave.tables.schema import FEATURE_TABLES
 from crossweave.tables.served import Chain
 from crossweave.tables.vectors import from_arrow
@@ -125,7 +126,7 @@ class _Drift:
 
     def _vectors(self) -> list[DriftRow]:
         """Which share of an item's nearest items stayed: two trainings differ by a rotation that means nothing."""
-        scored = [open_scored(self.judging.workspace, chain) for chain in self.chains]
+        scored = [Made(self.judging.workspace, chain).vectors for chain in self.chains]
         ids = [vectors.item_ids for vectors in scored]
         place_N = pc.index_in(ids[1], value_set=ids[0])  # of tonight's items among those of before
         common = np.flatnonzero(place_N.is_valid().to_numpy(zero_copy_only=False))
@@ -134,9 +135,7 @@ class _Drift:
             return []
         rows = place_N.take(pa.array(chosen)).to_numpy(zero_copy_only=False).astype(np.int64), chosen
         # Less the mean: what all items share would make all of them neighbours.
-        sides = [
-            vectors.array("target")[some] - vectors.array("center") for vectors, some in zip(scored, rows, strict=True)
-        ]
+        sides = [vectors.target_NE[some] - vectors.center_E for vectors, some in zip(scored, rows, strict=True)]
         overlap = neighbour_overlap(sides[0], sides[1], NEIGHBOURS)
         return [
             DriftRow(

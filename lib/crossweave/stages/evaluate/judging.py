@@ -7,26 +7,19 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from crossweave.artifacts.model import TrainedModel
-from crossweave.artifacts.scored import ScoredVectors
 from crossweave.errors import InputContractError, TableError
 from crossweave.evaluation.fairness import GroupFigures, judge_groups
 from crossweave.evaluation.judge import Judged, compare_lists, compared_metrics, judge
 from crossweave.evaluation.metrics import Relevance
 from crossweave.evaluation.report_content import ComparisonRow, MetricRow, SliceRow
+from crossweave.runtime.made import Made
 from crossweave.runtime.stage import StageContext
 from crossweave.scoring.topk import PAD
 from crossweave.stages.evaluate.baselines import baseline_lists
 from crossweave.stages.evaluate.slicing import item_ages, item_groups, user_groups
-from crossweave.storage.location import Location
 from crossweave.tables.served import Chain
 
 PREVIOUS = "the run before"
-
-
-def open_scored(workspace: Location, chain: Chain) -> ScoredVectors:
-    """Open the vectors that a chain was scored with; raises ArtifactError where they are gone or damaged."""
-    return ScoredVectors.open(workspace / "scored" / chain.scored, chain.score.fingerprint)
 
 
 class Judging:
@@ -35,8 +28,8 @@ class Judging:
     def __init__(self, context: StageContext, reads: dict[str, int], chain: Chain) -> None:
         self.context, self.settings, self.protocol = context, context.settings, chain.protocol
         self.spark, self.workspace = context.spark, context.workspace
-        self.model = TrainedModel.open(self.workspace / "models" / chain.model, chain.train.fingerprint)
-        self.scored = open_scored(self.workspace, chain)
+        made = Made(self.workspace, chain)
+        self.model, self.scored = made.model, made.vectors
         self.store = context.tables
         self.reads = reads
         self.index = self.store.read(self.spark, "item_index", reads["item_index"])
@@ -157,7 +150,7 @@ class Judging:
 
     def _item_vectors(self) -> np.ndarray:
         """Return what scoring multiplies users with, less the mean: what all items share makes none alike."""
-        vectors_ND = self.scored.array("target")
+        vectors_ND = self.scored.target_NE
         return np.asarray(vectors_ND - vectors_ND.mean(axis=0))
 
     def _earlier(self, version: int | None) -> DataFrame | None:

@@ -26,7 +26,7 @@ def recommendations(source: Source, folder: Location) -> tuple[int, int]:
 
 def items(source: Source, folder: Path) -> tuple[int, int]:
     """Write item_id, vector (float32, what a user's vector is multiplied with) and bias of every item."""
-    vectors_NE, bias_N = source.vectors.array("target"), source.vectors.array("bias")
+    vectors_NE, bias_N = source.vectors.target_NE, source.vectors.bias_N
     schema = pa.schema({"item_id": source.item_ids.type, "vector": pa.list_(pa.float32()), "bias": pa.float32()})
     with pq.ParquetWriter(folder / "part-0.parquet", schema) as writer:
         for start in range(0, len(vectors_NE), ITEMS_AT_ONCE):

@@ -8,9 +8,7 @@ import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from crossweave.artifacts.model import TrainedModel
-from crossweave.artifacts.scored import ScoredVectors
-from crossweave.feeding.manifest import Manifest, required_manifest
+from crossweave.runtime.made import Made
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.records import digest
 from crossweave.tables.served import served_chain
@@ -20,13 +18,13 @@ SPARK_TYPES = {"integer": "bigint", "string": "string"}
 ARROW_TYPES = {"integer": pa.int64(), "string": pa.string()}
 
 
-class Source:
-    """One scored workspace."""
+class Source(Made):
+    """One scored workspace: what is served of it."""
 
     def __init__(self, context: StageContext) -> None:
         self.context = context
         gated = context.settings.evaluate.gate is not None
-        self.chain = served_chain(context.workspace, gated=gated)
+        super().__init__(context.workspace, served_chain(context.workspace, gated=gated))
         self.ingest, self.tensors, self.trained, self.scored = self.chain
         self.store = context.tables
         self.reads = {"recommendations": self.scored.writes["recommendations"]}
@@ -37,22 +35,6 @@ class Source:
         """Of all that decides what an export holds."""
         settings = self.context.settings.model_dump(mode="json", include={"modalities"})
         return digest([CODE_VERSION, self.scored.fingerprint, self.reads, self.types, settings])
-
-    @cached_property
-    def model(self) -> TrainedModel:
-        """The model, verified."""
-        return TrainedModel.open(self.context.workspace / "models" / self.chain.model, self.trained.fingerprint)
-
-    @cached_property
-    def vectors(self) -> ScoredVectors:
-        """What scoring left, verified."""
-        return ScoredVectors.open(self.context.workspace / "scored" / self.chain.scored, self.scored.fingerprint)
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """The tensor set that the model was trained on."""
-        folder = self.context.workspace / "tensors" / self.chain.tensor_set
-        return required_manifest(folder, self.tensors.fingerprint)
 
     @cached_property
     def item_ids(self) -> pa.Array:

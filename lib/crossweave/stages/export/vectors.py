@@ -35,7 +35,7 @@ def index(source: Source, folder: Path) -> tuple[int, int]:
         import faiss
     except ImportError as error:
         raise SettingsError("export.format=faiss needs the package faiss-cpu", "pip install faiss-cpu") from error
-    rows_NE = np.column_stack([source.vectors.array("target"), source.vectors.array("bias")]).astype(np.float32)
+    rows_NE = np.column_stack([source.vectors.target_NE, source.vectors.bias_N]).astype(np.float32)
     made = faiss.IndexFlatIP(rows_NE.shape[1])
     made.add(rows_NE)
     faiss.write_index(made, str(folder / "index.faiss"))
@@ -50,7 +50,7 @@ def users(source: Source, folder: Location) -> tuple[int, int]:
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model, scored = TrainedModel.open(folders[0]).load(), ScoredVectors.open(folders[1])
-        history_ND = torch.from_numpy(scored.array("history"))
+        history_ND = torch.from_numpy(scored.history_ND)
         for batch in batches:
             for start in range(0, batch.num_rows, USERS_AT_ONCE):
                 some = batch.slice(start, USERS_AT_ONCE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 from pyspark.sql import DataFrame
@@ -15,11 +14,12 @@ from crossweave.alignment import HEADS, USER_TOWERS, find
 from crossweave.alignment.blend import FOLDER
 from crossweave.alignment.model import is_product
 from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.scored import ItemArrays
 from crossweave.config import ScoreSettings, Settings
 from crossweave.errors import SettingsError
 from crossweave.scoring.ann import build_index, load_faiss
 from crossweave.scoring.rules import ItemRules
-from crossweave.stages.score.scorer import CANDIDATES, USER_COLUMNS, Task
+from crossweave.stages.score.scorer import USER_COLUMNS, Task
 from crossweave.stages.score.workers import compared_lists
 
 
@@ -33,16 +33,18 @@ def check_index(settings: Settings) -> None:
     _need_product(members, model.head, model.user_tower)
 
 
-def write_index(model: TrainedModel, folder: Path, rules: ItemRules | None, settings: ScoreSettings) -> None:
-    """Build the index of a model's candidates beside its vectors, which lie in the folder.
+def write_index(
+    model: TrainedModel, arrays: ItemArrays, folder: Path, rules: ItemRules | None, settings: ScoreSettings
+) -> None:
+    """Build the index of a model's candidates beside its vectors.
 
     Raises SettingsError where its score is more than one product: a model may be of other settings than those now.
     """
     _need_product(list(model.facts[FOLDER]), model.spec.head, model.spec.user_tower)
-    item_NE, bias_N = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("target", "bias"))
+    item_NE, bias_N = torch.from_numpy(arrays.target_NE), torch.from_numpy(arrays.bias_N)
     if rules is not None and rules.boost_N is not None:
         bias_N = bias_N + torch.from_numpy(rules.boost_N)
-    build_index(folder, item_NE, bias_N, np.load(folder / f"{CANDIDATES}.npy"), settings.ann)
+    build_index(folder, item_NE, bias_N, arrays.candidate_N, settings.ann)
 
 
 def measured(task: Task, users: DataFrame) -> dict[str, float | int]:

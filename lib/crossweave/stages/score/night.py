@@ -9,18 +9,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.alignment.user_parts import UNKNOWN
-from crossweave.artifacts.model import TrainedModel
+from crossweave.artifacts.model import MODEL, TrainedModel
 from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.errors import SettingsError
-from crossweave.feeding.manifest import required_manifest
+from crossweave.feeding.manifest import SETS, required_manifest
 from crossweave.runtime.spark_progress import task_progress
 from crossweave.runtime.stage import StageContext
 from crossweave.scoring.rules import ItemRules
 from crossweave.stages.score.ann import measured
 from crossweave.stages.score.changes import STATES, basis_of, carried, unchanged_users
 from crossweave.stages.score.rules import blame, blocked_pairs, catalog_rules, count_rules, item_rules
-from crossweave.stages.score.scorer import CANDIDATES, USER_COLUMNS, Task
+from crossweave.stages.score.scorer import USER_COLUMNS, Task
 from crossweave.stages.score.vectors import scored_vectors
 from crossweave.stages.score.workers import score_partition
 from crossweave.tables.item_rules import CatalogRules, check_rules, ruled_items
@@ -60,10 +60,10 @@ class Night:
         self.context, self.settings, self.store, self.reads = context, context.settings, context.tables, reads
         self.protocol = tensors.details.protocol
         workspace = context.workspace
-        self.manifest = required_manifest(workspace / "tensors" / tensors.details.folder, tensors.fingerprint)
+        self.manifest = required_manifest(workspace / SETS / tensors.details.folder, tensors.fingerprint)
         if trained.details.tensors != self.manifest.fingerprint:
             raise SettingsError("the model was trained on other tensors than those there now", "run ./submit.sh train")
-        model = TrainedModel.open(workspace / "models" / trained.details.folder, trained.fingerprint)
+        model = TrainedModel.open(workspace / MODEL.below / trained.details.folder, trained.fingerprint)
         self.rules = self._rules(as_trained=reads["catalog"] == tensors.reads["catalog"])
         self.vectors: ScoredVectors = scored_vectors(context, self.manifest, model, self.rules, fingerprint)
         folders = (model.folder, self.vectors.folder, self.manifest.folder)
@@ -154,7 +154,7 @@ class Night:
         if self.rules is None:
             return {}
         lists = self.store.read(self.context.spark, "recommendations", version)
-        counts = count_rules(self.rules, self.vectors.array(CANDIDATES)) | blocked_pairs(users)
+        counts = count_rules(self.rules, self.vectors.candidate_N) | blocked_pairs(users)
         index, top_k = self.read("item_index"), self.settings.score.top_k
         return counts | blame(users, lists, index, self.vectors.folder, top_k)
 

@@ -13,7 +13,7 @@ from crossweave.artifacts.scored import ScoredVectors
 from crossweave.config import Settings
 from crossweave.scoring.caps import Cap
 from crossweave.scoring.rules import BLOCKS, ItemRules, freshness_boost, reasons_for_short_list
-from crossweave.stages.score.scorer import CANDIDATES, RULES
+from crossweave.stages.score.scorer import RULES
 from crossweave.storage.location import Location
 from crossweave.tables.item_rules import CatalogRules
 
@@ -75,7 +75,7 @@ def blame(users: DataFrame, lists: DataFrame, item_index: DataFrame, folder: Loc
 
 def _blamed(folder: Location, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     scored = ScoredVectors.open(folder)
-    rules, candidate_N = ItemRules.load(scored.sealed.path(RULES)), scored.array(CANDIDATES)
+    rules, candidate_N = ItemRules.load(scored.sealed.path(RULES)), scored.candidate_N
     for batch in batches:
         users: list[str] = []
         names: list[str] = []

@@ -33,8 +33,8 @@ from crossweave.tables.schema import RECOMMENDATIONS
 from crossweave.tables.vectors import lists_of
 
 USER_COLUMNS = ("user_id", "history", "seen", "user_index", "attributes", "segments", "blocked")
-RULES, CANDIDATES = "rules.npz", "candidate"
-"""Of the scored vectors: the file of the rules, the array of the candidates."""
+RULES = "rules.npz"
+"""The file of the rules beside the scored vectors."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,10 @@ class Scorer:
         self.settings = task.settings
         trained, scored = TrainedModel.open(task.model), ScoredVectors.open(task.scored)
         self.model, self.blend = trained.load(), trained.blend()
-        load = lambda name: torch.from_numpy(scored.array(name))  # noqa: E731
-        item_NE, bias_N = load("target"), load("bias")
-        self.targets = Targets(item_NE, bias_N, load("query") if self.model.target_aware else None)
-        center_E, self.history_ND = load("center"), load("history")
-        self.candidate_N = np.array(scored.array(CANDIDATES))
+        item_NE, bias_N, center_E = map(torch.from_numpy, (scored.target_NE, scored.bias_N, scored.center_E))
+        query_ND = torch.from_numpy(scored.query_NE) if self.model.target_aware else None
+        self.targets = Targets(item_NE, bias_N, query_ND)
+        self.history_ND, self.candidate_N = torch.from_numpy(scored.history_ND), np.array(scored.candidate_N)
         self.rules = ItemRules.load(scored.sealed.path(RULES)) if task.with_rules else None
         self.caps = self.rules.caps if self.rules is not None else ()
         self.kernels: dict[tuple[int, bool], Kernel] = {}
@@ -193,7 +192,7 @@ class Scorer:
         if (segments, only_cold) not in self.indices:
             self.indices[segments, only_cold] = ApproximateKernel(
                 self.scored.sealed.path(INDEX),
-                self.scored.array(INDEXED),
+                self.scored.sealed.array(INDEXED),
                 self._kernel(segments, only_cold),
                 self.targets.item_SE,
                 self.bias_N,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crossweave.errors import TableError
-from crossweave.feeding.manifest import NAME, Manifest, required_manifest
+from crossweave.feeding.manifest import NAME, SETS, Manifest, required_manifest
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.tensors.writing import TensorSet
@@ -102,7 +102,7 @@ TENSORS = BuildTensors()
 
 
 def _folder(context: StageContext, basis: TensorsBasis) -> Location:
-    return context.workspace / "tensors" / basis.fingerprint[:16]
+    return context.workspace / SETS / basis.fingerprint[:16]
 
 
 def _receipt(context: StageContext, basis: TensorsBasis, made: Manifest) -> Receipt[Tensors]:

@@ -9,7 +9,7 @@ from crossweave.artifacts.model import MODEL, TrainedModel
 from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import Settings
 from crossweave.feeding.items import forget_items
-from crossweave.feeding.manifest import Manifest, required_manifest
+from crossweave.feeding.manifest import SETS, Manifest, required_manifest
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.train.fitting import STAGE, fit
@@ -46,7 +46,7 @@ class Train(Stage[TrainBasis]):
         """Take the last tensor set."""
         check_model(context.settings)
         tensors = context.receipts.required("tensors")
-        manifest = required_manifest(context.workspace / "tensors" / tensors.details.folder, tensors.fingerprint)
+        manifest = required_manifest(context.workspace / SETS / tensors.details.folder, tensors.fingerprint)
         facts = model_facts(context.settings, manifest)
         if context.settings.search.trials:
             facts["search"] = context.settings.search.model_dump(mode="json")
