@@ -41,8 +41,13 @@ class Bucket(Store):
         return _entry_of_object(found) if found["type"] == "file" else None
 
     def is_folder(self, path: str) -> bool:
-        """Say whether anything lies below a path."""
-        return bool(self.names(path))
+        """Say whether anything lies below a path, without listing it where no object has its very name."""
+        try:
+            with self._speaking():
+                found = self._files.info((self.root + path).rstrip("/"))
+        except FileNotFoundError:
+            return False
+        return found["type"] == "directory" or bool(self.names(path))
 
     def names(self, path: str) -> list[str]:
         """Name what lies directly below a path."""
