@@ -152,6 +152,9 @@ run_tests() {
   PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest ${lane[@]+"${lane[@]}"} "$@"
 }
 
+# A setting of a file of Spark's, as Spark reads it: the last one counts; empty where there is none.
+spark_setting() { sed -nE "s/^[[:space:]]*${1//./\\.}[[:space:]=:]+(.*[^[:space:]])[[:space:]]*$/\1/p" "$2" | tail -n 1; }
+
 # A word for PYSPARK_SUBMIT_ARGS, which Python reads as a POSIX shell would.
 quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
 
@@ -177,7 +180,17 @@ run_job() {
   # Spark's own start-up chatter is not ours to show; its errors are.
   local options=(--properties-file "$spark_conf" --driver-java-options
     "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" --conf spark.ui.showConsoleProgress=false)
-  if grep -Eq '^[[:space:]]*spark\.submit\.deployMode[[:space:]=:]+cluster' "$spark_conf"; then
+  # Executors elsewhere know nothing of this checkout; the package goes with the job.
+  case "$(spark_setting spark.master "$spark_conf")" in
+    "" | local*) ;;
+    *)
+      "$PYTHON" "$ROOT/jobs/pack.py" --without-environment >/dev/null
+      local files
+      files=$(spark_setting spark.submit.pyFiles "$spark_conf")
+      options+=(--py-files "$ROOT/dist/crossweave.zip${files:+,$files}")
+      ;;
+  esac
+  if [ "$(spark_setting spark.submit.deployMode "$spark_conf")" = cluster ]; then
     exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
   fi
   PYSPARK_SUBMIT_ARGS="$(for word in "${options[@]}"; do quoted "$word"; done)pyspark-shell"
@@ -185,28 +198,10 @@ run_job() {
   exec "$PYTHON" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
 }
 
-pack() {
-  mkdir -p "$ROOT/dist"
-  rm -f "$ROOT/dist/crossweave.zip"
-  "$PYTHON" - "$ROOT" <<'PACK'
-import pathlib, sys, zipfile
-
-root = pathlib.Path(sys.argv[1])
-with zipfile.ZipFile(root / "dist" / "crossweave.zip", "w", zipfile.ZIP_DEFLATED) as target:
-    for path in sorted((root / "lib" / "crossweave").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            target.write(path, path.relative_to(root / "lib"))
-    target.write(root / "conf" / "base.yaml", "crossweave/conf/base.yaml")
-PACK
-  step "packing the environment" "$VENV/bin/venv-pack" --quiet --prefix "$VENV" --force \
-    --output "$ROOT/dist/environment.tar.gz"
-  say "built $ROOT/dist/crossweave.zip (for --py-files) and $ROOT/dist/environment.tar.gz (for --archives)"
-}
-
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case "$verb" in
-  pipeline | evaluate | export | plan | doctor | query) file=$verb ;;
+  pipeline | evaluate | export | plan | doctor | query | pack) file=$verb ;;
   ingest) file=ingest_catalog ;;
   embed) file=embed_items ;;
   tensors) file=build_tensors ;;
@@ -214,7 +209,7 @@ case "$verb" in
   score) file=score_users ;;
   demo) file=make_demo ;;
   gc) file=collect_garbage ;;
-  setup | test | pack) file= ;;
+  setup | test) file= ;;
   help | -h | --help) usage; exit 0 ;;
   *) say "unknown job $verb"; usage >&2; exit 2 ;;
 esac
@@ -222,7 +217,6 @@ setup
 case "$verb" in
   setup) say "$VENV is ready" ;;
   test) run_tests "$@" ;;
-  pack) pack ;;
-  demo | doctor | gc | query) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  demo | doctor | gc | query | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) run_job "$file" "$@" ;;
 esac

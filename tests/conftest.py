@@ -29,7 +29,7 @@ from crossweave.runtime.threads import torch_threads
 from crossweave.stages import train
 from crossweave.training.plan import TrainingPlan
 
-pytest_plugins = ["stores"]
+pytest_plugins = ["standalone", "stores"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
 SPARK_OPTIONS = {

@@ -42,7 +42,8 @@ NAMED = {os.strerror(number): number for number in (
 )}  # fmt: skip
 """The system's own words for its error numbers, with which the messages of java.io end."""
 LOST_EXECUTOR = re.compile(
-    r"most recent failure(?: reason)?: (?:Lost task \S+ in stage \S+ \(.*?\): )?(?:ExecutorLostFailure|FetchFailed)\b",
+    r"most recent failure(?: reason)?:\s+(?:Lost task \S+ in stage \S+ \(.*?\): )?"
+    r"(?:ExecutorLostFailure|FetchFailed|org\.apache\.spark\.shuffle\.\w*FetchFailedException)\b",
     re.IGNORECASE,
 )
 NO_MKDIR = re.compile(r"Mkdirs failed to create (?:file:)?(/.*?)(?: \(exists=|$)")

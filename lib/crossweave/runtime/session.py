@@ -34,6 +34,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     schemes = schemes_of(settings)
     _bring(jars_for(schemes))
     SparkContext._ensure_initialized()  # the JVM knows the master; until it is asked, SparkConf is empty
+    # Only spark-submit heeds this setting by itself; PySpark's workers, and Horovod's ranks, go by the variable.
+    os.environ["PYSPARK_PYTHON"] = str(SparkConf().get("spark.pyspark.python") or os.environ["PYSPARK_PYTHON"])
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)
     cores = os.cpu_count() or 1
