@@ -78,7 +78,8 @@ class Standalone:
 
     def logs(self) -> str:
         """Return what all executors have written to their logs."""
-        return "".join(log.read_text("utf-8", "replace") for node in self.nodes for log in node.tmp.glob("work/*/*/std*"))
+        found = (log for node in self.nodes for log in node.tmp.glob("work/*/*/std*"))
+        return "".join(log.read_text("utf-8", "replace") for log in found)
 
     def settings(self, path: Path, **more: str) -> Path:
         """Write a file for --spark-conf; two underscores stand for a dot."""
