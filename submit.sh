@@ -9,7 +9,8 @@ LOG="$ROOT/.venv/setup.log"
 
 usage() {
   cat <<'TEXT'
-usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYYY-MM-DD] [--spark-conf FILE]
+usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYYY-MM-DD]
+                       [--spark-conf FILE] [--deploy-mode client|cluster]
 
 jobs    pipeline   every stage in order; with no more words, on the generated demo shop
         demo       make the demo shop
@@ -23,7 +24,7 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         query      show what a user gets, what is near an item, what a sentence finds
         gc         remove data that nothing reads any more
         plan       say what a run would do, and change nothing
-        doctor     check this machine and say how to mend each finding
+        doctor     check this machine, and with --spark-conf the cluster, and say how to mend each finding
 other   setup      install everything into .venv (any job does it first)
         test       run the tests that take a quarter of an hour; --all those on stores, clusters and faults too;
                    other words go to pytest
@@ -152,20 +153,25 @@ run_tests() {
   PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest ${lane[@]+"${lane[@]}"} "$@"
 }
 
+# A setting of a file of Spark's, as Spark reads it: the last one counts; empty where there is none.
+spark_setting() { sed -nE "s/^[[:space:]]*${1//./\\.}[[:space:]=:]+(.*[^[:space:]])[[:space:]]*$/\1/p" "$2" | tail -n 1; }
+
 # A word for PYSPARK_SUBMIT_ARGS, which Python reads as a POSIX shell would.
 quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
 
 # Runs a job that may use Spark. The job's own process stands in front, so that signals and exit codes are its own, and
 # starts the JVM when a stage asks for it; a cluster that runs the driver itself gets spark-submit.
 run_job() {
-  local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" words=()
+  local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" deploy_mode="" words=()
   shift
   while [ $# -gt 0 ]; do
     case "$1" in
       --spark-conf) [ $# -ge 2 ] || { say "--spark-conf needs a file"; exit 2; }; spark_conf=$2; shift 2 ;;
+      --deploy-mode) [ $# -ge 2 ] || { say "--deploy-mode needs client or cluster"; exit 2; }; deploy_mode=$2; shift 2 ;;
       *) words+=("$1"); shift ;;
     esac
   done
+  [ "$job" != doctor ] || words+=(--spark-conf "$spark_conf")
   [ -f "$spark_conf" ] || { say "the Spark settings file $spark_conf does not exist"; exit 2; }
   SPARK_HOME=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
   # Petastorm reads through interfaces that pyarrow has deprecated; its warnings are nothing to act on.
@@ -177,36 +183,39 @@ run_job() {
   # Spark's own start-up chatter is not ours to show; its errors are.
   local options=(--properties-file "$spark_conf" --driver-java-options
     "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" --conf spark.ui.showConsoleProgress=false)
-  if grep -Eq '^[[:space:]]*spark\.submit\.deployMode[[:space:]=:]+cluster' "$spark_conf"; then
-    exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
+  local master
+  master=$(spark_setting spark.master "$spark_conf")
+  if [ "$master" = yarn ] && [ -z "${HADOOP_CONF_DIR:-${YARN_CONF_DIR:-}}" ]; then
+    say "$spark_conf is for YARN, and HADOOP_CONF_DIR is not set: export the folder of the cluster's core-site.xml"
+    exit 2
   fi
+  # Executors elsewhere know nothing of this checkout; the package goes with the job.
+  case "$master" in
+    "" | local*) ;;
+    *)
+      "$PYTHON" "$ROOT/jobs/pack.py" --without-environment >/dev/null
+      local files
+      files=$(spark_setting spark.submit.pyFiles "$spark_conf")
+      options+=(--py-files "$ROOT/dist/crossweave.zip${files:+,$files}")
+      ;;
+  esac
+  deploy_mode=${deploy_mode:-$(spark_setting spark.submit.deployMode "$spark_conf")}
+  case "$job:${deploy_mode:=client}" in
+    plan:cluster | doctor:cluster) deploy_mode=client ;; # what they say is for this screen
+    *:client) ;;
+    *:cluster) exec "$PYTHON" "$ROOT/jobs/on_cluster.py" "$job" "$spark_conf" ${words[@]+"${words[@]}"} ;;
+    *) say "--deploy-mode is client or cluster, not $deploy_mode"; exit 2 ;;
+  esac
+  options+=(--deploy-mode "$deploy_mode")
   PYSPARK_SUBMIT_ARGS="$(for word in "${options[@]}"; do quoted "$word"; done)pyspark-shell"
   export PYSPARK_SUBMIT_ARGS
   exec "$PYTHON" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
 }
 
-pack() {
-  mkdir -p "$ROOT/dist"
-  rm -f "$ROOT/dist/crossweave.zip"
-  "$PYTHON" - "$ROOT" <<'PACK'
-import pathlib, sys, zipfile
-
-root = pathlib.Path(sys.argv[1])
-with zipfile.ZipFile(root / "dist" / "crossweave.zip", "w", zipfile.ZIP_DEFLATED) as target:
-    for path in sorted((root / "lib" / "crossweave").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            target.write(path, path.relative_to(root / "lib"))
-    target.write(root / "conf" / "base.yaml", "crossweave/conf/base.yaml")
-PACK
-  step "packing the environment" "$VENV/bin/venv-pack" --quiet --prefix "$VENV" --force \
-    --output "$ROOT/dist/environment.tar.gz"
-  say "built $ROOT/dist/crossweave.zip (for --py-files) and $ROOT/dist/environment.tar.gz (for --archives)"
-}
-
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case "$verb" in
-  pipeline | evaluate | export | plan | doctor | query) file=$verb ;;
+  pipeline | evaluate | export | plan | doctor | query | pack) file=$verb ;;
   ingest) file=ingest_catalog ;;
   embed) file=embed_items ;;
   tensors) file=build_tensors ;;
@@ -214,7 +223,7 @@ case "$verb" in
   score) file=score_users ;;
   demo) file=make_demo ;;
   gc) file=collect_garbage ;;
-  setup | test | pack) file= ;;
+  setup | test) file= ;;
   help | -h | --help) usage; exit 0 ;;
   *) say "unknown job $verb"; usage >&2; exit 2 ;;
 esac
@@ -222,7 +231,10 @@ setup
 case "$verb" in
   setup) say "$VENV is ready" ;;
   test) run_tests "$@" ;;
-  pack) pack ;;
-  demo | doctor | gc | query) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  doctor)
+    case " $* " in *" --spark-conf "*) run_job doctor "$@" ;; esac
+    PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/doctor.py" "$@"
+    ;;
+  demo | gc | query | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) run_job "$file" "$@" ;;
 esac

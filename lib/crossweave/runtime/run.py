@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
 
 log = logging.getLogger(__name__)
+RUN_TOKEN = "CROSSWEAVE_RUN_TOKEN"
+"""Environment variable: the end of the run's name, for who starts it elsewhere and looks for its record."""
 
 
 class Run:
@@ -33,7 +36,7 @@ class Run:
 
     def __init__(self, job: str, settings: Settings, date: datetime.date, trackers: Sequence[Tracker] = ()) -> None:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
+        self.run_id = f"{stamp}-{job}-{os.environ.get(RUN_TOKEN) or uuid.uuid4().hex[:6]}"
         self.place = Location.of(settings.workspace) / "runs" / self.run_id
         self.result = RunResult(self.place, self.run_id, job, date)
         self.trackers, self.warnings = trackers, list[str]()

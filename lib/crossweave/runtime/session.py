@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 
 from crossweave.config import Settings
 from crossweave.runtime import python_daemon
-from crossweave.runtime.stores_of_spark import jars_for, schemes_of, store_settings
+from crossweave.runtime.spark_conf import given_settings
+from crossweave.runtime.stores_of_spark import beside, jars_for, schemes_of, store_settings
 
 
 def open_session(settings: Settings, app_name: str) -> SparkSession:
@@ -34,6 +35,8 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
     schemes = schemes_of(settings)
     _bring(jars_for(schemes))
     SparkContext._ensure_initialized()  # the JVM knows the master; until it is asked, SparkConf is empty
+    # Only spark-submit heeds this setting by itself; PySpark's workers, and Horovod's ranks, go by the variable.
+    os.environ["PYSPARK_PYTHON"] = str(SparkConf().get("spark.pyspark.python") or os.environ["PYSPARK_PYTHON"])
     given = SparkConf().get("spark.master", "local[*]")
     builder = SparkSession.builder.appName(app_name)
     cores = os.cpu_count() or 1
@@ -46,8 +49,12 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.sql.shuffle.partitions", str(2 * cores))
         builder = builder.config("spark.python.daemon.module", python_daemon.__name__)
-        seen = [SparkConf().get("spark.executorEnv.PYTHONPATH", ""), str(Path(python_daemon.__file__).parents[2])]
-        builder = builder.config("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, seen)))
+        found = [str(Path(python_daemon.__file__).parents[2])]
+    else:
+        # Workers import from these by themselves; what they start, as Horovod's ranks, goes by the variable.
+        found = [Path(name).name for name in SparkConf().get("spark.submit.pyFiles", "").split(",")]
+    seen = [SparkConf().get("spark.executorEnv.PYTHONPATH", ""), *found]
+    builder = builder.config("spark.executorEnv.PYTHONPATH", os.pathsep.join(filter(None, seen)))
     if settings.spark.shuffle_partitions is not None:
         builder = builder.config("spark.sql.shuffle.partitions", str(settings.spark.shuffle_partitions))
     fixed = {
@@ -67,7 +74,7 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         # The v2 committer may leave a file of a dead attempt beside that of its successor.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "1",
     }
-    for key, value in (fixed | store_settings(schemes)).items():
+    for key, value in (fixed | store_settings(schemes, executors=not given.startswith("local"))).items():
         builder = builder.config(key, value)
     on_interrupt = signal.getsignal(signal.SIGINT)
     session = builder.getOrCreate()
@@ -81,6 +88,6 @@ def _bring(options: dict[str, str]) -> None:
     """Add settings to the words that a JVM of our own will be started with; one that runs has its jars."""
     if SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ:
         return
-    words = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
-    more = [word for key, value in options.items() if key not in words for word in ("--conf", f"{key}={value}")]
-    os.environ["PYSPARK_SUBMIT_ARGS"] = f"{shlex.join(more)} {words}" if more else words
+    words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
+    more = [word for pair in beside(options, given_settings(words)).items() for word in ("--conf", "=".join(pair))]
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*more, *words])

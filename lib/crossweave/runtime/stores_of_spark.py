@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from crossweave.config import Settings
+from crossweave.config.places import paths_of
 from crossweave.storage.location import Location
 
 S3_PACKAGES = (
@@ -20,6 +22,27 @@ S3_PACKAGES = (
 )
 """The S3 client of the Hadoop that PySpark 3.5 carries; Amazon's bundle of 280 MB is left out for the parts needed."""
 S3_EXCLUDES = "com.amazonaws:aws-java-sdk-bundle"
+S3_JARS = (
+    "org.apache.hadoop_hadoop-aws-3.3.4.jar",
+    "org.wildfly.openssl_wildfly-openssl-1.0.7.Final.jar",
+    *(f"com.amazonaws_aws-java-sdk-{part}-1.12.262.jar" for part in ("core", "dynamodb", "kms", "s3", "sts")),
+    "com.amazonaws_jmespath-java-1.12.262.jar",
+    "com.fasterxml.jackson.core_jackson-annotations-2.12.6.jar",
+    "com.fasterxml.jackson.core_jackson-core-2.12.6.jar",
+    "com.fasterxml.jackson.core_jackson-databind-2.12.6.1.jar",
+    "com.fasterxml.jackson.dataformat_jackson-dataformat-cbor-2.12.6.jar",
+    "commons-codec_commons-codec-1.15.jar",
+    "commons-logging_commons-logging-1.1.3.jar",
+    "joda-time_joda-time-2.8.1.jar",
+    "org.apache.httpcomponents_httpclient-4.5.13.jar",
+    "org.apache.httpcomponents_httpcore-4.4.13.jar",
+    "software.amazon.ion_ion-java-1.0.2.jar",
+)
+"""What those packages bring, as Ivy names it."""
+
+IVY = Path.home() / ".ivy2" / "jars"
+"""Where Spark keeps what it has fetched."""
+
 HANDED_ON = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -34,10 +57,7 @@ HANDED_ON = (
 
 def schemes_of(settings: Settings) -> set[str]:
     """Return the stores that a run reads or writes."""
-    given = settings.inputs
-    paths = [settings.workspace, settings.export.path, given.items.path, given.interactions.path]
-    paths += [given.users.path, given.blocks.path]
-    return {Location.of(path).scheme for path in paths if path is not None}
+    return {Location.of(path).scheme for path in paths_of(settings).values()}
 
 
 def jars_for(schemes: set[str]) -> dict[str, str]:
@@ -47,9 +67,26 @@ def jars_for(schemes: set[str]) -> dict[str, str]:
     return {"spark.jars.packages": ",".join(S3_PACKAGES), "spark.jars.excludes": S3_EXCLUDES}
 
 
-def store_settings(schemes: set[str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the Spark settings of the stores, as the environment has them."""
+def beside(options: Mapping[str, str], given: Mapping[str, str], kept: Path = IVY) -> dict[str, str]:
+    """Return these settings so that they take nothing from those given; empty where the given ones bring that client.
+
+    Jars that an earlier start has fetched are named themselves: Ivy would say on the screen what it finds.
+    """
+    lists = ("spark.jars", "spark.jars.packages", "spark.jars.excludes")
+    if not options or any("hadoop-aws" in given.get(name, "") for name in lists[:2]):
+        return {}
+    if set(lists[1:]) >= set(options) and not any(given.get(name) for name in (*lists[1:], "spark.jars.ivy")):
+        found = [kept / name for name in S3_JARS]
+        options = {"spark.jars": ",".join(map(str, found))} if all(path.is_file() for path in found) else options
+    return {name: ",".join(filter(None, (given.get(name, ""), value))) for name, value in options.items()}
+
+
+def store_settings(
+    schemes: set[str], environment: Mapping[str, str] = os.environ, executors: bool = True
+) -> dict[str, str]:
+    """Return the Spark settings of the stores, as the environment has them; `executors` elsewhere do not have it."""
     settings = {f"spark.executorEnv.{name}": environment[name] for name in HANDED_ON if name in environment}
+    settings = settings if executors else {}
     if "s3" not in schemes:
         return settings
     a = "spark.hadoop.fs.s3a"

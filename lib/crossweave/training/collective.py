@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -176,8 +177,10 @@ def run_ranks(
         (folder / "ranks.err").open("w") as err,
         _ended_after_failure(place, patience),
         signal_handlers_kept(),
+        _python_of_executors(),
     ):
-        common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": _environment(limits), "nics": nics}
+        common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "nics": nics}
+        common["env"] = _environment(limits, _of_this_machine() if loopback else _of_horovod())
         common |= {"stdout": out, "stderr": err, "verbose": 0}
         try:
             if limits.min_ranks is None:
@@ -193,7 +196,7 @@ def run_ranks(
                     **common,
                 )
         except Exception as error:
-            raise first_failure(place, error, folder) from error
+            raise first_failure(place, error) from error
     return results[0]
 
 
@@ -227,8 +230,29 @@ def _ended_after_failure(folder: Location, seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def _environment(limits: Limits) -> dict[str, str]:
-    return dict(os.environ) | {
+@contextmanager
+def _python_of_executors() -> Iterator[None]:
+    """Let Horovod start the ranks with the Python of their tasks: it takes the driver's, which lies elsewhere there."""
+    from pyspark import SparkContext
+
+    before, sys.executable = sys.executable, str(SparkContext.getOrCreate().pythonExec)
+    try:
+        yield
+    finally:
+        sys.executable = before
+
+
+def _of_this_machine() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def _of_horovod() -> dict[str, str]:
+    """Return what is set here for Horovod; all else a rank on another machine has of its task, with paths of there."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("HOROVOD_", "NCCL_"))}
+
+
+def _environment(limits: Limits, given: dict[str, str]) -> dict[str, str]:
+    return given | {
         # A rank that lives but does not come is found by Horovod, one whose process stands still by Gloo.
         "HOROVOD_STALL_CHECK_TIME_SECONDS": str(min(limits.stall_warn_seconds, limits.stall_seconds)),
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(limits.stall_seconds),
