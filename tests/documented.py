@@ -21,8 +21,8 @@ def commands(page: str, heading: str = "") -> list[str]:
     """Return the commands under a heading of a page, or of all of it: the lines of its blocks without a language."""
     text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
     if heading:
-        level, _, after = text.partition(f"\n{heading}\n")[1:]
-        assert level, f"{page} has no heading {heading}"
+        _, found, after = text.partition(f"\n{heading}\n")
+        assert found, f"{page} has no heading {heading}"
         text = re.split(rf"\n#{{1,{heading.index(' ')}}} ", after)[0]
     blocks = [block.replace("\\\n", " ") for language, block in FENCE.findall(text) if not language]
     return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]

@@ -179,8 +179,8 @@ def run_ranks(
         signal_handlers_kept(),
         _python_of_executors(),
     ):
-        common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "nics": nics}
-        common["env"] = _environment(limits, _of_this_machine() if loopback else _of_horovod())
+        env = _environment(limits, dict(os.environ) if loopback else _of_horovod())
+        common = {"num_proc": ranks, "start_timeout": limits.start_seconds, "env": env, "nics": nics}
         common |= {"stdout": out, "stderr": err, "verbose": 0}
         try:
             if limits.min_ranks is None:
@@ -240,10 +240,6 @@ def _python_of_executors() -> Iterator[None]:
         yield
     finally:
         sys.executable = before
-
-
-def _of_this_machine() -> dict[str, str]:
-    return dict(os.environ)
 
 
 def _of_horovod() -> dict[str, str]:

@@ -111,6 +111,11 @@ def test_a_lost_executor_and_a_stopped_spark_are_reasons_to_try_again() -> None:
     )
     assert Throwable("org.apache.spark.SparkException", lost).lost_worker
     assert not Throwable("org.apache.spark.SparkException", "a user's ExecutorLostFailure").lost_worker
+    gone = "Job aborted due to stage failure: ResultStage 15 (parquet at X) has failed the maximum allowable number of "
+    for kind in ("", "Metadata"):  # the rows that an executor had shuffled went with it, four times
+        name = f"org.apache.spark.shuffle.{kind}FetchFailedException"
+        why = f"{gone}times: 4. Most recent failure reason:\n{name}\n\tat org.apache.spark.errors"
+        assert Throwable("org.apache.spark.SparkException", why).lost_worker
     stopped = Throwable(
         "java.lang.IllegalStateException",
         "Cannot call methods on a stopped SparkContext.",
