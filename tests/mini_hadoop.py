@@ -32,7 +32,7 @@ CLIENT_KEYS = (
 )
 NODE_SETTINGS = {
     "yarn.nodemanager.vmem-check-enabled": "false",
-    "yarn.nodemanager.resource.memory-mb": "4096",
+    "yarn.nodemanager.resource.memory-mb": "12288",
     "yarn.nodemanager.resource.cpu-vcores": "4",
     "yarn.scheduler.minimum-allocation-mb": "256",
     "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "99.5",

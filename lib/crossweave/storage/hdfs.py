@@ -29,11 +29,16 @@ class Hdfs(Store):
 
     @property
     def for_pyarrow(self) -> Any:
-        """The store as pyarrow's file systems are asked."""
+        """The store as pyarrow's file systems are asked: the client's own, but for its files, which cannot tell."""
         from hdfs_native.fsspec import HdfsFileSystem
 
+        class Files(HdfsFileSystem):
+            def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+                opened = super()._open(path, mode, **options)
+                return _buffered(opened) if mode == "rb" else io.BufferedWriter(_Writer(opened), BUFFER)
+
         host, _, port = self._host.partition(":")
-        return HdfsFileSystem(host, int(port) if port else None)
+        return Files(host, int(port) if port else None)
 
     def entry(self, path: str) -> Entry | None:
         """Return what a file is like; None where there is none."""
@@ -70,7 +75,7 @@ class Hdfs(Store):
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading."""
         with self._speaking():
-            return cast(BinaryIO, io.BufferedReader(_Reader(self._client.read(path)), BUFFER))
+            return _buffered(self._client.read(path))
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
@@ -177,6 +182,33 @@ class _Reader(Ranged):
         buffer[:length] = self._file.read_range(self._at, length)
         self._at += length
         return length
+
+
+class _Writer(io.RawIOBase):
+    """A file of HDFS as Python writes files; the client's own does not say how much it has taken."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._at = file, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        taken: int = self._file.write(data)
+        self._at += taken
+        return taken
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._file.close()
+
+
+def _buffered(file: Any) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Reader(file), BUFFER))
 
 
 def _entry_of_status(status: Any) -> Entry:
