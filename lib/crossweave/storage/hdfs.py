@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from crossweave.errors import CrossweaveError, SettingsError, TryAgainError
+from crossweave.storage.hadoop import conf_folder
 from crossweave.storage.names import temporary_name
 from crossweave.storage.stores import AGAIN, BUFFER, Entry, Ranged, Store, first_line, is_of_this_machine
 
@@ -24,7 +25,7 @@ class Hdfs(Store):
     def __init__(self, host: str) -> None:
         self.url = f"hdfs://{host}"
         with self._speaking():
-            self._client: Any = _hdfs_client(self.url, os.environ.get("HADOOP_CONF_DIR", ""), os.getpid())
+            self._client: Any = _hdfs_client(self.url, conf_folder(), os.getpid())
         self._host = host
 
     @property
@@ -33,7 +34,7 @@ class Hdfs(Store):
         from hdfs_native.fsspec import HdfsFileSystem
 
         class Files(HdfsFileSystem):
-            def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+            def _open(self, path: str, mode: Any = "rb", *_: Any, **options: Any) -> Any:
                 opened = super()._open(path, mode, **options)
                 return _buffered(opened) if mode == "rb" else io.BufferedWriter(_Writer(opened), BUFFER)
 

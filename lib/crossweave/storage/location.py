@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from crossweave.errors import SettingsError
+from crossweave.storage.hadoop import name_node
 from crossweave.storage.opening import open_store
 from crossweave.storage.stores import Entry, Store
 
@@ -71,8 +72,8 @@ class Location:
             if not slashes or (slashes == "//" and host not in ("", "localhost")):
                 raise SettingsError(f"{text} names no file of this machine", "write file:///PATH")
             return cls("file", "", str(Path("/" + (path if slashes == "//" else rest)).resolve()))
-        if store == "hdfs" and slashes == "//" and not host:
-            host = _default_name_node(text)
+        if store == "hdfs" and slashes == "//":
+            host = name_node(host) or ""
         if slashes != "//" or not _is_host(store, host):
             shown = f"{found[1]}:{slashes}…" if "@" in rest else text  # before an @ there may stand a secret
             raise SettingsError(f"{shown} names no {MISSING[store]}", f"write {scheme}://{EXPECTED[store]}/PATH")
@@ -238,22 +239,4 @@ def _is_host(store: str, host: str) -> bool:
     """Say whether that can be the name of a bucket, container or name node; no secrets are taken in it."""
     if store == "abfs":
         return _ACCOUNT.match(host) is not None
-    return bool(host) and "@" not in host and (store == "hdfs" or ":" not in host)
-
-
-def _default_name_node(text: str) -> str:
-    """Return the name node that Hadoop's settings name, for a URL without one."""
-    import xml.etree.ElementTree as ET
-
-    conf = os.environ.get("HADOOP_CONF_DIR", "")
-    path = Path(conf) / "core-site.xml"
-    if conf and path.is_file():
-        for entry in ET.parse(path).getroot().iter("property"):
-            if entry.findtext("name") == "fs.defaultFS":
-                default = _URL.match((entry.findtext("value") or "").strip())
-                if default is not None and default[1].lower() == "hdfs" and default[3].strip("/"):
-                    return default[3].split("/")[0]
-    raise SettingsError(
-        f"{text} names no name node, and no core-site.xml in HADOOP_CONF_DIR has one under fs.defaultFS",
-        "write hdfs://HOST:PORT/PATH, or export HADOOP_CONF_DIR",
-    )
+    return bool(host) and (store == "hdfs" or not {"@", ":"} & set(host))

@@ -46,7 +46,8 @@ STORES = [
     ("abfss://c@a.dfs.core.windows.net/x", "abfs", "c@a.dfs.core.windows.net", "/x"),
     ("abfs://c@a.dfs.core.windows.net", "abfs", "c@a.dfs.core.windows.net", "/"),
     ("hdfs://h:1/x", "hdfs", "h:1", "/x"),
-    ("hdfs://service/x/", "hdfs", "service", "/x"),
+    ("hdfs://node/x/", "hdfs", "node:8020", "/x"),
+    ("hdfs://NODE:8020/x", "hdfs", "node:8020", "/x"),
 ]
 REFUSED = [
     ("s3:/b/x", "no bucket"),
@@ -61,6 +62,9 @@ REFUSED = [
     ("abfss://@a.dfs.core.windows.net/x", "no container of an account"),
     ("hdfs:/x", "no host"),
     ("hdfs:x", "no host"),
+    ("hdfs://node:port/x", "no host"),
+    ("hdfs://node:/x", "no host"),
+    ("hdfs://user@node/x", "no host"),
     ("file:x", "no file of this machine"),
     ("file://host/x", "no file of this machine"),
     ("ftp://h/x", "does not know"),
@@ -129,9 +133,37 @@ def test_hdfs_without_a_host_is_the_default_one_of_hadoops_settings(
         (tmp_path / "core-site.xml").write_text(settings.format(name, value))
         with pytest.raises(SettingsError, match="names no name node"):
             Location.of("hdfs:///x")
+    (tmp_path / "core-site.xml").write_text("<configuration>")
+    with pytest.raises(SettingsError, match=r"core-site.xml is no XML"):
+        Location.of("hdfs:///x")
     monkeypatch.delenv("HADOOP_CONF_DIR")
     with pytest.raises(SettingsError, match="names no name node"):
         Location.of("hdfs:///x")
+
+
+def test_a_service_of_several_name_nodes_has_no_port_and_a_single_one_has_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = "<configuration><property><name>{}</name><value>{}</value></property></configuration>"
+    (tmp_path / "core-site.xml").write_text(settings.format("fs.defaultFS", "hdfs://Shop"))
+    (tmp_path / "hdfs-site.xml").write_text(settings.format("dfs.nameservices", "Shop, other"))
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    assert Location.of("hdfs:///x") == Location.of("hdfs://Shop/x") == Location("hdfs", "Shop", "/x")
+    assert Location.of("hdfs://Node/x") == Location.of("hdfs://node:8020/x")
+
+
+def test_a_container_of_yarn_finds_hadoops_settings_that_spark_brought_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = tmp_path / "__spark_conf__" / "__hadoop_conf__"
+    brought.mkdir(parents=True)
+    (brought / "core-site.xml").write_text(
+        "<configuration><property><name>fs.defaultFS</name><value>hdfs://node:1</value></property></configuration>"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HADOOP_CONF_DIR", "/not/of/this/host")
+    assert Location.of("hdfs:///x") == Location("hdfs", "node:1", "/x")
+    assert os.environ["HADOOP_CONF_DIR"] == str(brought)  # where delta-rs and the client look
 
 
 def test_a_place_holds_itself_and_what_lies_below_it() -> None:
