@@ -161,11 +161,12 @@ quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
 # Runs a job that may use Spark. The job's own process stands in front, so that signals and exit codes are its own, and
 # starts the JVM when a stage asks for it; a cluster that runs the driver itself gets spark-submit.
 run_job() {
-  local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" words=()
+  local job=$1 spark_conf="${CROSSWEAVE_SPARK_CONF:-$ROOT/conf/spark/local.conf}" deploy_mode="" words=()
   shift
   while [ $# -gt 0 ]; do
     case "$1" in
       --spark-conf) [ $# -ge 2 ] || { say "--spark-conf needs a file"; exit 2; }; spark_conf=$2; shift 2 ;;
+      --deploy-mode) [ $# -ge 2 ] || { say "--deploy-mode needs client or cluster"; exit 2; }; deploy_mode=$2; shift 2 ;;
       *) words+=("$1"); shift ;;
     esac
   done
@@ -190,9 +191,14 @@ run_job() {
       options+=(--py-files "$ROOT/dist/crossweave.zip${files:+,$files}")
       ;;
   esac
-  if [ "$(spark_setting spark.submit.deployMode "$spark_conf")" = cluster ]; then
-    exec "$SPARK_HOME/bin/spark-submit" "${options[@]}" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}
-  fi
+  deploy_mode=${deploy_mode:-$(spark_setting spark.submit.deployMode "$spark_conf")}
+  case "$job:${deploy_mode:=client}" in
+    plan:cluster | doctor:cluster) deploy_mode=client ;; # what they say is for this screen
+    *:client) ;;
+    *:cluster) exec "$PYTHON" "$ROOT/jobs/on_cluster.py" "$job" "$spark_conf" ${words[@]+"${words[@]}"} ;;
+    *) say "--deploy-mode is client or cluster, not $deploy_mode"; exit 2 ;;
+  esac
+  options+=(--deploy-mode "$deploy_mode")
   PYSPARK_SUBMIT_ARGS="$(for word in "${options[@]}"; do quoted "$word"; done)pyspark-shell"
   export PYSPARK_SUBMIT_ARGS
   exec "$PYTHON" "$ROOT/jobs/$job.py" ${words[@]+"${words[@]}"}

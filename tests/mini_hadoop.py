@@ -32,8 +32,8 @@ CLIENT_KEYS = (
 )
 NODE_SETTINGS = {
     "yarn.nodemanager.vmem-check-enabled": "false",
-    "yarn.nodemanager.resource.memory-mb": "12288",
-    "yarn.nodemanager.resource.cpu-vcores": "4",
+    "yarn.minicluster.yarn.nodemanager.resource.memory-mb": "49152",
+    "yarn.nodemanager.resource.cpu-vcores": "16",
     "yarn.scheduler.minimum-allocation-mb": "256",
     "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "99.5",
     "yarn.scheduler.capacity.root.queues": "default",

@@ -33,9 +33,16 @@ def check_places(settings: Settings) -> None:
         _check_export(_folder("export.path", settings.export.path), workspace, [home, *inputs.values()])
 
 
-def _inputs(settings: Settings) -> dict[str, Location]:
+def paths_of(settings: Settings) -> dict[str, str]:
+    """Return what a run reads and writes: the name of the setting → the path or URL."""
     given = {f"inputs.{name}.path": getattr(settings.inputs, name).path for name in INPUTS}
-    return {name: _resolved(name, path) for name, path in given.items() if path is not None}
+    given |= {"workspace": settings.workspace, "export.path": settings.export.path}
+    return {name: path for name, path in given.items() if path is not None}
+
+
+def _inputs(settings: Settings) -> dict[str, Location]:
+    given = paths_of(settings).items()
+    return {name: _resolved(name, path) for name, path in given if name.startswith("inputs.")}
 
 
 def _check_export(target: Location, workspace: Location, others: list[Location]) -> None:

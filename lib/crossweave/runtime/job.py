@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from crossweave.config import Settings as Settings  # a job's door to the settings
 from crossweave.config import load_settings
@@ -19,10 +19,10 @@ from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.redaction import redacted
 from crossweave.runtime.faults import translate
 from crossweave.runtime.record import StageRecord
-from crossweave.runtime.result import RunResult
 from crossweave.runtime.run import Run, Stage
 from crossweave.runtime.stopping import stoppable
 from crossweave.runtime.tracking import open_trackers
+from crossweave.storage.location import Location
 
 Say = Callable[[str], None]
 StageList = list[tuple[str, Stage]]
@@ -66,7 +66,7 @@ def _run_job(
     result = run.result
     for what in run.warnings:
         say(f"  warning: {what}")
-    _conclude(result, say)
+    conclude(result.as_json(), result.place, say)
     return result.exit_code
 
 
@@ -108,32 +108,37 @@ def _date(given: str | None) -> datetime.date:
 
 def describe(record: StageRecord) -> str:
     """Say in a line or two what a stage did."""
-    total = record.total
-    parts = [f"{total.rows_in:,} in", f"{total.rows_out:,} out"]
-    if total.skipped:
-        parts.append(f"{total.skipped:,} skipped")
-    if total.quarantined:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(total.quarantined.items()))
-        parts.append(f"{sum(total.quarantined.values()):,} quarantined ({reasons})")
-    counts = " · ".join(parts) if record.ledgers else "done"
-    note = f" · {record.note}" if record.note else ""
-    more = "".join(f"\n  {line}" for line in (*record.notes, *(f"warning: {what}" for what in record.warnings)))
-    return f"  {record.name:<9} {record.seconds:7.1f} s  {counts}{note}{more}"
+    return tell_stage(record.as_json(), record.note, bool(record.ledgers))
 
 
-def _conclude(result: RunResult, say: Say) -> None:
-    if result.error is not None:
-        for what in result.stages[-1].warnings if result.stages else ():  # of the stage that ended early
+def tell_stage(entry: Mapping[str, Any], note: str = "", counted: bool = True) -> str:
+    """Say what a stage did by its entry of a record."""
+    parts = [f"{entry['rows_in']:,} in", f"{entry['rows_out']:,} out"]
+    if entry["skipped"]:
+        parts.append(f"{entry['skipped']:,} skipped")
+    if entry["quarantined"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in entry["quarantined"].items())
+        parts.append(f"{sum(entry['quarantined'].values()):,} quarantined ({reasons})")
+    counts = " · ".join(parts) if counted else "done"
+    said = f" · {note}" if note else ""
+    more = "".join(f"\n  {line}" for line in (*entry["notes"], *(f"warning: {what}" for what in entry["warnings"])))
+    return f"  {entry['name']:<9} {entry['seconds']:7.1f} s  {counts}{said}{more}"
+
+
+def conclude(result: Mapping[str, Any], place: Location, say: Say) -> None:
+    """Say how a run ended by its record, which lies at `place`."""
+    if result["error"] is not None:
+        for what in result["stages"][-1]["warnings"] if result["stages"] else ():  # of the stage that ended early
             say(f"  warning: {what}")
-        say(f"failed (exit {result.exit_code}): {result.error['message']}")
-        if result.error["hint"]:
-            say(f"what to do: {result.error['hint']}")
+        say(f"failed (exit {result['exit_code']}): {result['error']['message']}")
+        if result["error"]["hint"]:
+            say(f"what to do: {result['error']['hint']}")
     else:
-        seconds = sum(stage.seconds for stage in result.stages)
-        say(f"{'nothing to do' if result.status == 'noop' else 'done'} in {seconds:.1f} s")
+        seconds = sum(stage["seconds"] for stage in result["stages"])
+        say(f"{'nothing to do' if result['status'] == 'noop' else 'done'} in {seconds:.1f} s")
     with suppress(CrossweaveError, OSError):  # a store that is gone has been told of
-        if result.place.is_file():
-            say(f"record: {result.place}")
+        if place.is_file():
+            say(f"record: {place}")
 
 
 def refuse(error: BaseException, say: Say) -> int:

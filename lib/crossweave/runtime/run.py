@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,8 @@ from crossweave.tables.store import TableStore
 
 log = logging.getLogger(__name__)
 Stage = Callable[["StageContext", StageRecord], None]
+RUN_TOKEN = "CROSSWEAVE_RUN_TOKEN"
+"""Environment variable: the end of the run's name, for who starts it elsewhere and looks for its record."""
 
 
 class StageContext:
@@ -79,7 +82,7 @@ class Run:
 
     def __init__(self, job: str, settings: Settings, date: datetime.date, trackers: Sequence[Tracker] = ()) -> None:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        self.run_id = f"{stamp}-{job}-{uuid.uuid4().hex[:6]}"
+        self.run_id = f"{stamp}-{job}-{os.environ.get(RUN_TOKEN) or uuid.uuid4().hex[:6]}"
         self.place = Location.of(settings.workspace) / "runs" / self.run_id
         self.result = RunResult(self.place, self.run_id, job, date)
         self.trackers, self.warnings = trackers, list[str]()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crossweave.config import Settings
+from crossweave.config.places import paths_of
 from crossweave.storage.location import Location
 
 S3_PACKAGES = (
@@ -56,10 +57,7 @@ HANDED_ON = (
 
 def schemes_of(settings: Settings) -> set[str]:
     """Return the stores that a run reads or writes."""
-    given = settings.inputs
-    paths = [settings.workspace, settings.export.path, given.items.path, given.interactions.path]
-    paths += [given.users.path, given.blocks.path]
-    return {Location.of(path).scheme for path in paths if path is not None}
+    return {Location.of(path).scheme for path in paths_of(settings).values()}
 
 
 def jars_for(schemes: set[str]) -> dict[str, str]:
