@@ -9,7 +9,8 @@ LOG="$ROOT/.venv/setup.log"
 
 usage() {
   cat <<'TEXT'
-usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYYY-MM-DD] [--spark-conf FILE]
+usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYYY-MM-DD]
+                       [--spark-conf FILE] [--deploy-mode client|cluster]
 
 jobs    pipeline   every stage in order; with no more words, on the generated demo shop
         demo       make the demo shop
@@ -23,7 +24,7 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         query      show what a user gets, what is near an item, what a sentence finds
         gc         remove data that nothing reads any more
         plan       say what a run would do, and change nothing
-        doctor     check this machine and say how to mend each finding
+        doctor     check this machine, and with --spark-conf the cluster, and say how to mend each finding
 other   setup      install everything into .venv (any job does it first)
         test       run the tests that take a quarter of an hour; --all those on stores, clusters and faults too;
                    other words go to pytest
@@ -170,6 +171,7 @@ run_job() {
       *) words+=("$1"); shift ;;
     esac
   done
+  [ "$job" != doctor ] || words+=(--spark-conf "$spark_conf")
   [ -f "$spark_conf" ] || { say "the Spark settings file $spark_conf does not exist"; exit 2; }
   SPARK_HOME=$("$PYTHON" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
   # Petastorm reads through interfaces that pyarrow has deprecated; its warnings are nothing to act on.
@@ -223,6 +225,10 @@ setup
 case "$verb" in
   setup) say "$VENV is ready" ;;
   test) run_tests "$@" ;;
-  demo | doctor | gc | query | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  doctor)
+    case " $* " in *" --spark-conf "*) run_job doctor "$@" ;; esac
+    PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/doctor.py" "$@"
+    ;;
+  demo | gc | query | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) run_job "$file" "$@" ;;
 esac

@@ -9,17 +9,21 @@ from crossweave.runtime.process import start
 
 def main(arguments: Sequence[str]) -> int:
     from crossweave.runtime.doctor import examine
-    from crossweave.runtime.job import parse
+    from crossweave.runtime.job import parse_with
 
-    settings, _ = parse("doctor", arguments)
+    own, settings, _ = parse_with("doctor", arguments, {"--spark-conf": "FILE"})
     here = Path(__file__).resolve().parents[1] / "conf" / "spark" / "local.conf"
-    findings = list(examine(settings, Path(os.environ.get("CROSSWEAVE_SPARK_CONF", here))))
-    for finding in findings:
-        print(f"  {'ok  ' if finding.ok else 'MEND'}  {finding.name:<14} {finding.found}")
+    given = own["spark-conf"]
+    findings = []
+    for finding in examine(settings, Path(given or os.environ.get("CROSSWEAVE_SPARK_CONF", here)), given is not None):
+        findings.append(finding)
+        print(f"  {'ok  ' if finding.ok else 'WARN' if finding.warns else 'MEND'}  {finding.name:<14} {finding.found}")
         if not finding.ok:
             print(f"        what to do: {finding.mend}")
-    wrong = sum(not finding.ok for finding in findings)
-    print(f"{wrong} of {len(findings)} checks need mending" if wrong else f"all {len(findings)} checks are well")
+    wrong = sum(finding.must_be_mended for finding in findings)
+    warned = sum(not finding.ok for finding in findings) - wrong
+    well = f"nothing needs mending, {warned} warn" if warned else f"all {len(findings)} checks are well"
+    print(f"{wrong} of {len(findings)} checks need mending" if wrong else well)
     return 2 if wrong else 0
 
 

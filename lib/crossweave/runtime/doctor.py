@@ -12,12 +12,13 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from crossweave.config import Settings
 from crossweave.errors import CrossweaveError
+from crossweave.runtime.findings import Finding
+from crossweave.runtime.spark_conf import read_spark_conf
 from crossweave.runtime.stores_of_spark import jars_for
 from crossweave.storage.location import Location
 
@@ -36,25 +37,18 @@ FREE_GB = 5
 ASK_HOROVOD = "import horovod.torch as hvd; print(bool(hvd.gloo_built()))"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check: its name, whether all is well, what was found and how to mend it."""
+def examine(settings: Settings, spark_conf: Path | None, cluster: bool = False) -> Iterator[Finding]:
+    """Yield the findings one by one; nothing but probe files in the workspace is written, and they are removed.
 
-    name: str
-    ok: bool
-    found: str
-    mend: str = ""
-
-
-def examine(settings: Settings, spark_conf: Path | None) -> Iterator[Finding]:
-    """Yield the findings one by one; nothing but a probe file in the workspace is written, and it is removed."""
+    With `cluster` a Spark session is started as that file says, and its executors are asked too.
+    """
     checks: list[Callable[[], Finding]] = [
         _python,
         _java,
         _packages,
         _horovod,
         _gpu,
-        lambda: _cores(settings),
+        *([] if cluster else [lambda: _cores(settings)]),  # of a cluster's it asks for slots
         lambda: _workspace(Location.of(settings.workspace)),
         lambda: _disk(Location.of(settings.workspace)),
         _port,
@@ -63,6 +57,10 @@ def examine(settings: Settings, spark_conf: Path | None) -> Iterator[Finding]:
         checks.append(lambda: _committer(spark_conf))
     for check in checks:
         yield check()
+    if cluster:
+        from crossweave.runtime.cluster_doctor import examine_cluster  # the other checks go without Spark
+
+        yield from examine_cluster(settings)
 
 
 def _python() -> Finding:
@@ -175,8 +173,9 @@ def _port() -> Finding:
 
 def _committer(path: Path) -> Finding:
     """Refuse the v2 file committer: a task that died while committing may leave a file behind that is then doubled."""
-    if not path.is_file():
-        return Finding("spark settings", False, f"{path} does not exist", "check --spark-conf or CROSSWEAVE_SPARK_CONF")
-    lines = dict(line.split(None, 1) for line in path.read_text().splitlines() if len(line.split(None, 1)) == 2)
-    version = lines.get("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "1").strip()
+    try:
+        given = read_spark_conf(path)
+    except CrossweaveError as error:
+        return Finding("spark settings", False, error.message, error.hint)
+    version = given.get("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "1")
     return Finding("spark settings", version == "1", f"{path}, file committer v{version}", "set the committer to 1")

@@ -86,7 +86,7 @@ def parse_with(
     for option, stands_for in words.items():
         parser.add_argument(option, default=None, metavar=stands_for)
     given = parser.parse_args(list(arguments))
-    own = {option.lstrip("-"): getattr(given, option.lstrip("-")) for option in words}
+    own = {name: getattr(given, name.replace("-", "_")) for name in (option.lstrip("-") for option in words)}
     settings = load_settings(given.conf or [REPOSITORY_CONF / "local.yaml"], given.pairs)
     check_places(settings)
     return own, settings, _date(given.date)
