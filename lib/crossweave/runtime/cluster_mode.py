@@ -62,7 +62,7 @@ def hand_over(job: Path, spark_conf: Path, package: Path, arguments: Sequence[st
         options = ["--properties-file", str(conf), "--deploy-mode", "cluster", "--py-files", _joined(package, handed)]
         options += ["--files", ",".join(filter(None, [*handed.files, handed.settings.get("spark.files", "")]))]
         application, said = _submit([*options, str(job), *handed.words], say)
-    record = _record(Location.of(settings.workspace), job.stem, token)
+    record = _record(Location.of(settings.workspace), token)
     if record is None:
         raise _without_record(application, said)
     return _tell(record, say)
@@ -131,9 +131,9 @@ def _stop(home: Path, application: str, environment: dict[str, str]) -> None:
     subprocess.run([*command, "-kill", application], env=environment, check=False, timeout=STOP_SECONDS, **quiet)  # type: ignore[call-overload]
 
 
-def _record(workspace: Location, job: str, token: str) -> Location | None:
+def _record(workspace: Location, token: str) -> Location | None:
     """Return the record of the run that the driver began; the last one, where the cluster began it twice."""
-    runs = [run for run in (workspace / "runs").children() if run.name.endswith(f"-{job}-{token}")]
+    runs = [run for run in (workspace / "runs").children() if run.name.endswith(f"-{token}")]
     places = [place for place in (run / "run_result.json" for run in runs) if place.is_file()]
     return places[-1] if places else None
 
@@ -151,7 +151,7 @@ def _without_record(application: str, said: Sequence[str]) -> Exception:
     if application:
         return SettingsError(
             f"the driver of {application} ended before it could begin",
-            f"`yarn logs -applicationId {application}` says why; most often spark.pyspark.python is not on the nodes",
+            f"`yarn logs -applicationId {application}` says why; the nodes may lack spark.pyspark.python or encoders' files",
         )
     faults = [line for line in said if "Exception" in line or "Error" in line] or list(said[-1:])
     return TryAgainError(f"the cluster did not take the job: {(faults or ['spark-submit said nothing'])[0][:300]}")

@@ -6,12 +6,14 @@ import errno
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from crossweave.errors import CrossweaveError, InputContractError, TableError
+from crossweave.storage.location import Location, is_url
 
 UNFIT = re.compile(r"CAST_|DIVIDE_BY_ZERO|(BINARY_)?ARITHMETIC_OVERFLOW|NUMERIC_|INVALID_ARRAY_INDEX|CANNOT_PARSE_")
 """Error classes of Spark for a value that an expression cannot take."""
@@ -47,7 +49,7 @@ LOST_EXECUTOR = re.compile(
     re.IGNORECASE,
 )
 NO_MKDIR = re.compile(r"Mkdirs failed to create (?:file:)?(/.*?)(?: \(exists=|$)")
-NO_PARQUET = re.compile(r"^(?:file:)?(/.*?) is not a Parquet file")
+NO_PARQUET = re.compile(r"^((?:[a-z][a-z0-9]*:)?/.*?) is not a Parquet file")
 MOST_CAUSES = 20
 
 
@@ -119,7 +121,7 @@ class Throwable:
             what = f"{self.file} holds a column of another type than it had"
         else:
             what = f"{self.file or 'a data file'} is damaged: Spark cannot read its pages"
-        if any((above / "_delta_log").is_dir() for above in Path(self.file or "/").parents):
+        if self.file and _is_of_table(Location.of(self.file)):
             return TableError(
                 what, "restore the table's folder from a backup, or remove it and its stage's receipt and run again"
             )
@@ -180,5 +182,19 @@ def _why_no_folder(folder: Path) -> int | None:
     return None
 
 
+def _is_of_table(place: Location) -> bool:
+    with suppress(CrossweaveError, OSError):  # a store that is gone cannot be asked
+        while place.parent != place:
+            place = place.parent
+            if (place / "_delta_log").is_folder():
+                return True
+    return False
+
+
 def _plain(place: str) -> str:
+    """Return a place as users write it: Spark's URLs of files are paths, those of other stores have our scheme."""
+    if is_url(place) and not place.startswith("file:"):
+        with suppress(CrossweaveError):
+            return str(Location.of(place))
+        return place
     return "/" + re.sub(r"^file:/+", "", place).lstrip("/") if place else ""

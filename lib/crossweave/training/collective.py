@@ -196,7 +196,7 @@ def run_ranks(
                     **common,
                 )
         except Exception as error:
-            raise first_failure(place, error, folder) from error
+            raise first_failure(place, error) from error
     return results[0]
 
 

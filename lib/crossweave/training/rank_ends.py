@@ -11,7 +11,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from crossweave import errors
 from crossweave.errors import CrossweaveError, TryAgainError
@@ -45,8 +44,11 @@ def forget_reports(folder: Location) -> None:
         report.remove()
 
 
-def first_failure(folder: Location, error: Exception, output: Path) -> Exception:
-    """Return the error of the rank that failed first; TryAgainError, which names `output`, where none said why."""
+def first_failure(folder: Location, error: Exception) -> Exception:
+    """Return the error of the rank that failed first; TryAgainError where none said why.
+
+    The ranks' output lies in that folder when the run has ended.
+    """
     for place in reports(folder):
         try:
             report = json.loads(place.text())
@@ -66,7 +68,7 @@ def first_failure(folder: Location, error: Exception, output: Path) -> Exception
     said = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return TryAgainError(
         f"a training rank was lost or did not start: {said}",
-        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {output}",
+        f"run the same command again, it goes on from the last checkpoint; the ranks' output is in {folder}",
     )
 
 

@@ -90,7 +90,7 @@ def test_what_never_comes_is_given_up() -> None:
 
 
 def test_the_line_that_says_why_is_chosen_from_a_long_message() -> None:
-    long = "An error occurred\n at org.apache.Spark\nException: Cannot run program \"/opt/python\": error=2\n at x.Y"
+    long = 'An error occurred\n at org.apache.Spark\nException: Cannot run program "/opt/python": error=2\n at x.Y'
     assert _reason(RuntimeError(long)) == 'Exception: Cannot run program "/opt/python": error=2'
 
 

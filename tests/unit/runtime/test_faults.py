@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from crossweave.errors import InputContractError, SettingsError, TableError, TryAgainError
 from crossweave.runtime.faults import BY_NUMBER, of_worker, translate
 from crossweave.runtime.jvm import Throwable, throwables
+from crossweave.storage.location import Location
 
 FRAME = "org.apache.spark.sql.execution.datasources.FileScanRDD"
 
@@ -121,6 +122,19 @@ def test_a_lost_executor_and_a_stopped_spark_are_reasons_to_try_again() -> None:
         ["org.apache.spark.SparkContext"],
     )
     assert stopped.lost_jvm
+
+
+def test_a_damaged_file_of_a_store_is_named_as_users_write_it_and_a_table_s_is_said_to_be_one(s3: Location) -> None:
+    (s3 / "ws/tables/catalog/_delta_log/0.json").put("{}")
+    spoken, path = f"s3a://{s3.host}", "ws/tables/catalog/part.parquet"
+    for place, kind in ((f"{spoken}/{path}", TableError), (f"{spoken}/shop/items.parquet", InputContractError)):
+        for found in (
+            Throwable("java.lang.RuntimeException", f"{place} is not a Parquet file", ["org.apache.parquet.hadoop.X"]),
+            Throwable("org.apache.spark.SparkException", "", error_class="CANNOT_READ_FILE_FOOTER",
+                      parameters={"file": place}),
+        ):  # fmt: skip
+            assert found.file == place.replace("s3a:", "s3:")
+            assert type(found.damage()) is kind
 
 
 def test_a_file_that_is_damaged_is_named_and_a_table_s_is_said_to_be_one(tmp_path: Path) -> None:
