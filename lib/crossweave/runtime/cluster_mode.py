@@ -151,7 +151,7 @@ def _without_record(application: str, said: Sequence[str]) -> Exception:
     if application:
         return SettingsError(
             f"the driver of {application} ended before it could begin",
-            f"`yarn logs -applicationId {application}` says why; the nodes may lack spark.pyspark.python or encoders' files",
+            f"`yarn logs -applicationId {application}` says why: no such spark.pyspark.python, or no such encoder",
         )
     faults = [line for line in said if "Exception" in line or "Error" in line] or list(said[-1:])
     return TryAgainError(f"the cluster did not take the job: {(faults or ['spark-submit said nothing'])[0][:300]}")

@@ -6,7 +6,9 @@ import pytest
 
 from crossweave.errors import SettingsError
 from crossweave.stages.train import _limits
+from crossweave.storage.location import Location
 from crossweave.training.collective import Limits
+from crossweave.training.rank_ends import first_failure
 
 
 @pytest.mark.parametrize("master", ["local", "local[2]", "local[*]"])
@@ -35,3 +37,10 @@ def test_an_elastic_training_may_lose_ranks_down_to_the_least_number(make_settin
 def test_settings_that_contradict_each_other_are_refused_by_name(make_settings, pairs, told) -> None:
     with pytest.raises(SettingsError, match=told):
         make_settings(**pairs)
+
+
+def test_the_output_of_a_lost_rank_is_named_where_it_lies_when_the_run_has_ended() -> None:
+    nowhere = Location.of("s3://shop/ws/runs/one/ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crossweave.training.rank_ends.reports", lambda folder: [])
+        assert "the ranks' output is in s3://shop/ws/runs/one/ranks" in first_failure(nowhere, OSError("x")).hint
