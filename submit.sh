@@ -183,8 +183,14 @@ run_job() {
   # Spark's own start-up chatter is not ours to show; its errors are.
   local options=(--properties-file "$spark_conf" --driver-java-options
     "-Dlog4j2.configurationFile=file:$ROOT/conf/spark/log4j2.properties" --conf spark.ui.showConsoleProgress=false)
+  local master
+  master=$(spark_setting spark.master "$spark_conf")
+  if [ "$master" = yarn ] && [ -z "${HADOOP_CONF_DIR:-${YARN_CONF_DIR:-}}" ]; then
+    say "$spark_conf is for YARN, and HADOOP_CONF_DIR is not set: export the folder of the cluster's core-site.xml"
+    exit 2
+  fi
   # Executors elsewhere know nothing of this checkout; the package goes with the job.
-  case "$(spark_setting spark.master "$spark_conf")" in
+  case "$master" in
     "" | local*) ;;
     *)
       "$PYTHON" "$ROOT/jobs/pack.py" --without-environment >/dev/null

@@ -57,3 +57,24 @@ def test_plan_says_what_would_run_and_changes_nothing(tmp_path: Path):
     assert planned.returncode == 0
     assert "demo shop would be made" in planned.stdout
     assert not (tmp_path / "ws").exists()
+
+
+def test_a_cluster_without_the_folder_of_its_settings_is_refused_before_java_starts():
+    refused = submit(
+        "ingest",
+        "--spark-conf",
+        str(REPOSITORY / "conf" / "spark" / "yarn.conf"),
+        "--set",
+        "workspace=hdfs:///user/me/ws",
+    )
+    assert refused.returncode == 2
+    assert "HADOOP_CONF_DIR is not set" in refused.stderr
+
+
+def test_a_spark_that_cannot_start_is_told_of_with_exit_2(tmp_path: Path, shop: Path):
+    conf = tmp_path / "spark.conf"
+    conf.write_text("spark.master nowhere\n")
+    words = ("--set", f"workspace={tmp_path / 'ws'}", "--set", f"inputs.root={shop}")
+    refused = submit("ingest", "--spark-conf", str(conf), *words)
+    assert refused.returncode == 2, refused.stdout
+    assert "failed (exit 2): Spark could not be started" in refused.stdout

@@ -58,14 +58,14 @@ class Yarn:
         own = [place.get(word, word) for word in words]
         return Started([*own, *self.chain.words(**pairs)], self.environment)
 
-    def executors(self) -> list[psutil.Process]:
-        """Return the executors that run on this cluster."""
-        return [process for process in psutil.process_iter() if self._is_executor(process)]
+    def running(self, main: str) -> list[psutil.Process]:
+        """Return the JVMs of this cluster's containers that run a class of Spark's."""
+        return [process for process in psutil.process_iter() if self._runs(process, main)]
 
-    def _is_executor(self, process: psutil.Process) -> bool:
+    def _runs(self, process: psutil.Process, main: str) -> bool:
         try:
-            java = any("YarnCoarseGrainedExecutorBackend" in word for word in process.cmdline()[1:])
-            return java and process.cwd().startswith(str(self.hadoop.conf.parent)) and "java" in process.name()
+            named = any(word.endswith(main) for word in process.cmdline()[1:])
+            return named and process.name() == "java" and process.cwd().startswith(str(self.hadoop.conf.parent))
         except psutil.Error:
             return False
 
@@ -105,7 +105,7 @@ class Started:
         """Wait for the end, which must have this code; returns the record, where one is named."""
         while (line := self._lines.get(timeout=LONG)) is not None:
             self.said.append(line)
-        assert self.process.wait(SOON) == code, self.said
+        assert self.process.wait(SOON) == code, "\n".join(self.said)
         records = [line.removeprefix("record: ") for line in self.said if line.startswith("record: ")]
         record: dict[str, Any] = read_json(Location.of(records[-1])) if records else {}
         return record
@@ -122,6 +122,7 @@ def listed(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted((row["user_id"], row["rank"], row["item_id"], row["score"]) for row in rows)
 
 
+EXECUTOR, DRIVER = ".YarnCoarseGrainedExecutorBackend", ".yarn.ApplicationMaster"
 PIPELINE = (
     "HADOOP_CONF_DIR=CONF ./submit.sh pipeline --spark-conf conf/spark/yarn.conf --set workspace=hdfs:///user/me/ws"
 )
@@ -155,8 +156,8 @@ def test_doctor_finds_the_cluster_well(yarn: Yarn) -> None:
 def test_a_broken_chain_goes_on_and_ends_with_the_lists_of_a_local_night(yarn: Yarn, night: Night) -> None:
     first = yarn.start(PIPELINE)
     first.until("  ingest ")
-    wait_for(yarn.executors)
-    yarn.executors()[0].kill()  # Spark brings another one, and its tasks are done again
+    wait_for(lambda: yarn.running(EXECUTOR))
+    yarn.running(EXECUTOR)[0].kill()  # Spark brings another one, and its tasks are done again
     second = yarn.start(PIPELINE)
     assert second.end(75)["error"]["message"].startswith(f"the workspace {yarn.workspace} is held by run")
     first.until("  tensors ")
@@ -197,3 +198,13 @@ def test_a_driver_on_the_cluster_that_fails_says_so_with_its_own_code(yarn: Yarn
     here = yarn.start(INGEST, workspace="ws")
     here.end(2)
     assert here.said[0].startswith("failed (exit 2): workspace=ws is relative to this folder")
+
+
+@pytest.mark.slow
+def test_a_stop_reaches_the_driver_on_the_cluster(yarn: Yarn) -> None:
+    stopped = yarn.start(INGEST)
+    stopped.until("application_")
+    wait_for(lambda: yarn.running(DRIVER))
+    stopped.process.terminate()
+    stopped.end(75)
+    wait_for(lambda: not yarn.running(DRIVER))

@@ -95,8 +95,6 @@ def _joined(package: Path, handed: Handed) -> str:
 
 def _submit(words: Sequence[str], say: Say) -> tuple[str, list[str]]:
     """Run spark-submit to its end; returns the application's id and the last lines that were said."""
-    if not {"HADOOP_CONF_DIR", "YARN_CONF_DIR"} & set(os.environ):
-        raise SettingsError("HADOOP_CONF_DIR is not set", "export the folder that holds the cluster's core-site.xml")
     home = Path(os.environ["SPARK_HOME"])
     log = REPOSITORY_CONF / "spark" / "submit-log4j2.properties"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the package goes along

@@ -50,6 +50,11 @@ NAME = Fault(SettingsError, "a path is too long or leads round in a circle", "na
 DEVICE = Fault(TryAgainError, "a disk or a network share does not answer as it should", AGAIN)
 CONNECTION = Fault(TryAgainError, "a connection was lost or refused", AGAIN)
 JVM = Fault(TryAgainError, "Spark's JVM was lost", f"{AGAIN}; was it killed for its memory? see spark.driver.memory")
+NO_JVM = Fault(
+    SettingsError,
+    "Spark could not be started",
+    "the lines above say why; check --spark-conf, JAVA_HOME and HADOOP_CONF_DIR",
+)
 WORKER = Fault(TryAgainError, "a worker or executor was lost", f"{AGAIN}; was it killed for its memory?")
 
 BY_NUMBER = {
@@ -114,6 +119,8 @@ def _named(error: BaseException) -> CrossweaveError | None:
         return of_worker(str(getattr(error, "desc", error)))
     if type(error).__module__.startswith("py4j.") and gateway_is_gone():
         return _of(JVM)
+    if "JAVA_GATEWAY_EXITED" in str(error) and type(error).__module__.startswith("pyspark."):
+        return _of(NO_JVM)
     if isinstance(error, ConnectionError | EOFError) and gateway_is_gone():
         return _of(JVM)
     if isinstance(error, FileExistsError) and Path(str(error.filename)).is_dir():

@@ -10,7 +10,7 @@ from conftest import CONF
 
 from crossweave.config import load_settings
 from crossweave.errors import SettingsError, TryAgainError
-from crossweave.runtime.cluster_mode import _handed, _record, _tell, _without_record, hand_over
+from crossweave.runtime.cluster_mode import _handed, _record, _tell, _without_record
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.run import RUN_TOKEN
 from crossweave.runtime.spark_conf import read_spark_conf, spark_conf_text
@@ -51,15 +51,6 @@ def test_paths_of_this_folder_mean_nothing_elsewhere(pair: str) -> None:
     settings = load_settings([CONF / "local.yaml"], ["workspace=/ws", pair])
     with pytest.raises(SettingsError, match="is relative to this folder"):
         _handed(settings, [], {}, "abc123")
-
-
-def test_without_hadoops_settings_nothing_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    conf = tmp_path / "yarn.conf"
-    conf.write_text("spark.master yarn\n")
-    with pytest.raises(SettingsError, match="HADOOP_CONF_DIR is not set"):
-        hand_over(tmp_path / "pipeline.py", conf, tmp_path / "x.zip", ["--set", f"workspace={tmp_path / 'ws'}"], print)
 
 
 def test_the_record_of_the_driver_that_was_begun_last_tells_the_end(tmp_path: Path) -> None:
