@@ -146,7 +146,6 @@ OF_THIS_MACHINE = {
     "stages.export.models": "writes into such a draft",
     "stages.train": "writes into the draft of a model",
     "tables.disk_files": "links, circles and two names of one file: a store has none",
-    "tables.paths": "spells paths for Spark",
     "training.collective": "the files of this driver into which Horovod copies the ranks' output; their environment",
     "training.rank_ends": "ends a process",
     "training.record": "TensorBoard writes on this machine",
