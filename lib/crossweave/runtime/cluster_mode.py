@@ -24,7 +24,7 @@ from crossweave.errors import SettingsError, TryAgainError
 from crossweave.runtime.job import conclude, parse, tell_stage
 from crossweave.runtime.run import RUN_TOKEN
 from crossweave.runtime.spark_conf import read_spark_conf, spark_conf_text
-from crossweave.runtime.stores_of_spark import HANDED_ON, jars_for, schemes_of
+from crossweave.runtime.stores_of_spark import HANDED_ON, beside, jars_for, schemes_of
 from crossweave.storage.location import Location, is_url
 from crossweave.storage.records import read_json
 
@@ -86,7 +86,7 @@ def _handed(settings: Settings, arguments: Sequence[str], given: dict[str, str],
     variables = PLAIN | {name: os.environ[name] for name in wanted if name in os.environ} | {RUN_TOKEN: token}
     spark = {f"{OF_THE_DRIVER}{name}": value for name, value in sorted(variables.items())}
     files = [f"{file}#{name}" for file, name in zip(confs, names, strict=True)]
-    return Handed(words, files, jars_for(schemes_of(settings)) | spark | given)
+    return Handed(words, files, spark | given | beside(jars_for(schemes_of(settings)), given))
 
 
 def _joined(package: Path, handed: Handed) -> str:

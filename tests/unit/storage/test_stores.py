@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from stores import RACED, WRONG
 
@@ -143,3 +145,12 @@ def test_a_store_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "hdfs_native", None)
     with pytest.raises(SettingsError, match="needs the package hdfs-native"):
         Location.of("hdfs://service-without-package/x").entry()
+
+
+def test_a_file_of_hdfs_tells_how_far_it_is_written_as_petastorm_asks(hdfs: Location) -> None:
+    files, schema = hdfs.store.for_pyarrow, pa.schema([("item", pa.int64())])
+    with files.open(f"{hdfs.path}/_common_metadata", "wb") as stream:
+        pq.write_metadata(schema, stream)
+        assert stream.tell() > 0
+    with files.open(f"{hdfs.path}/_common_metadata", "rb") as stream:
+        assert pq.read_schema(stream) == schema
