@@ -14,6 +14,8 @@ from crossweave.errors import SettingsError
 from crossweave.stages.score import SCORE, check_scoring
 from crossweave.stages.train import TRAIN
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("faiss")
 PRODUCT: dict[str, Any] = {"model__collaborative": {"edlae": None}, "score__top_k": 5, "evaluate__ks": [5]}
 EVERYWHERE = {"index": "ivf", "lists": 8, "probes": 8}

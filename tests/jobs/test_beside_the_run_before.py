@@ -10,6 +10,8 @@ from support import Night
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.score import SCORE
 
+pytestmark = pytest.mark.slow
+
 BASELINES = {"evaluate__baselines": ["item_knn", "ease", "content_knn"], "evaluate__ease_items": 10}
 
 

@@ -21,6 +21,8 @@ from crossweave.tables.schema import spark_schema
 from crossweave.tables.served import Chain
 from crossweave.tables.store import TableStore
 
+pytestmark = pytest.mark.slow
+
 ITEMS = [f"i{n:02}" for n in range(20)]
 DAY = datetime.date(2026, 1, 2)
 FIRST, SECOND = "features/text-aa", "features/text-bb"

@@ -20,6 +20,8 @@ from crossweave.tables.receipt_details import Scored, Trained
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.store import TableStore
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [INGEST, EMBED]
 CONF = """
 encoders: {words: {type: hashing, dim: 16}}

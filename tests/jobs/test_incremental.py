@@ -16,6 +16,8 @@ from crossweave.stages.ingest import INGEST
 from crossweave.stages.score import SCORE
 from crossweave.stages.train import TRAIN
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [INGEST, SCORE]
 FIRST, SECOND, THIRD = "2026-01-03", "2026-01-04", "2026-01-05"
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from steps import strangers
 from support import Chain, Night, stage
@@ -18,6 +19,8 @@ from crossweave.stages.evaluate.pointwise import predict_pairs
 from crossweave.stages.score import SCORE
 from crossweave.stages.train import TRAIN
 from crossweave.tables.served import Chain as Receipts
+
+pytestmark = pytest.mark.slow
 
 MODEL = {
     "train__max_epochs": 2,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import query
 from support import Chain, Night, chain_of, stage
 
@@ -24,6 +25,8 @@ from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import _forget_old_sets
 from crossweave.storage.location import Location
 from crossweave.tables.served import serve
+
+pytestmark = pytest.mark.slow
 
 PREVIOUS = {"metric": "ndcg@20", "against": ["previous", "popularity"]}
 BAD = {

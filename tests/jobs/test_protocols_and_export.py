@@ -10,6 +10,8 @@ from support import Chain, Night, stage
 from crossweave.stages.export import EXPORT
 from crossweave.stages.train import TRAIN
 
+pytestmark = pytest.mark.slow
+
 
 def test_under_the_cold_protocol_only_withheld_items_are_ranked_and_none_was_trained_on(new_chain: Chain):
     result = new_chain.run(split__protocol="cold")

@@ -13,6 +13,8 @@ from support import Chain, Night
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.score import SCORE
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [SCORE, EVALUATE]
 Row = dict[str, Any]
 

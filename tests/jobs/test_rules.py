@@ -15,6 +15,8 @@ from support import Chain, Night, stage
 from crossweave.stages.ingest import INGEST
 from crossweave.stages.score import SCORE
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [INGEST, SCORE]
 EVERYTHING = 60  # items of the tiny shop: the full ranking
 

@@ -12,6 +12,8 @@ from support import Chain, Night
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.tables.receipts import Receipts
 
+pytestmark = pytest.mark.slow
+
 
 def ndcg_by_user(chain: Chain, k: int) -> dict[str, float]:
     """Compute NDCG of every user with test rows, by loops."""

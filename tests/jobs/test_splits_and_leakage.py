@@ -28,6 +28,8 @@ from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.receipts import Receipts
 from crossweave.tables.store import TableStore
 
+pytestmark = pytest.mark.slow
+
 DATA = [INGEST, EMBED, TENSORS]
 PARTS = ("train", "valid", "test")
 Row = dict[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from crossweave.feeding.items import open_items
@@ -15,6 +16,7 @@ from crossweave.training.loop import Trainer
 from crossweave.training.plan import TrainingPlan
 
 
+@pytest.mark.slow
 def test_two_batches_give_the_mean_of_their_gradients(training_plan, tmp_path: Path) -> None:
     def moments(plan: TrainingPlan, collective: Collective) -> list[dict[str, torch.Tensor]]:
         """Return Adam's first moments after a step on two batches, and after one on each: a tenth of the gradients."""

@@ -47,6 +47,7 @@ def gradients(tower: Tower) -> list[list[float]]:
     return [parameter.grad.flatten().tolist() for parameter in tower.parameters() if parameter.grad is not None]
 
 
+@pytest.mark.slow
 def test_two_ranks_get_the_loss_and_gradient_of_one_process_with_all_items(spark, tmp_path: Path):
     def work(plan: None, collective: Collective):
         tower = Tower(collective)

@@ -37,6 +37,7 @@ def board(folder: Path) -> list[float]:
     return [event.value for event in shown]
 
 
+@pytest.mark.slow
 def test_gradients_may_travel_at_half_precision(plan: TrainingPlan, tmp_path: Path):
     """The compressed training ends near the exact one, and not on it."""
     ends = {}

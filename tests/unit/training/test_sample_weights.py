@@ -51,6 +51,7 @@ def test_standardised_weights_of_equal_ones_are_zero():
     assert WeightScale(1.0, 0.0).standardise(np.array([1.0, 1.0])).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_every_rank_knows_the_same_scale_of_all_weights(training_plan, tmp_path: Path):
     plan = training_plan(model__losses={"sampled_softmax": 1.0, "rating": 0.1})
     assert plan.reads_weights
