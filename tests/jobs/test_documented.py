@@ -22,5 +22,6 @@ def test_the_command_of_every_night_does_nothing_where_the_night_is_done(night: 
     shop = yaml.safe_load((REPOSITORY / "conf" / "local.yaml").read_text())
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(merged(shop, nested(own))))
     meant = {"mine.yaml": str(tmp_path / "mine.yaml"), "2026-01-31": DATE}
-    said, _ = documented.start(command, meant, tmp_path, {}, subprocess.PIPE).communicate(timeout=300)
+    with documented.start(command, meant, tmp_path, {}, subprocess.PIPE) as process:
+        said, _ = process.communicate()
     assert "nothing to do in" in said

@@ -152,7 +152,7 @@ def test_a_cluster_that_shares_only_a_bucket_gives_the_lists_of_a_local_run_what
     assert {record["metrics"][f"embed.{modality}.encoded"] for modality in ("text", "image", "sound")} == {0}
 
     assert "crossweave.zip" in shop.start(packing).ends(0)
-    driver = shop.start(plain, "--set score.top_k=10")
+    driver = shop.start(plain, "--set score.top_k=25")
     driver.has_done("train")
     lease = shop.bucket / "ws" / ".lease"
     newest = max(int(place.name) for place in lease.children() if place.name.isdigit())
