@@ -37,8 +37,8 @@ set -e
 own=$1 environment=$2 kept=/tmp/.environment hide=$3
 shift 3
 mkdir "$own/.environment"
-mount --bind "$own" /tmp
-mount --bind "$environment" $kept
+mount --bind "$environment" "$own/.environment" # while it is still seen: it may lie in /tmp itself
+mount --rbind "$own" /tmp
 for ((; hide > 0; hide--)); do [ ! -d "$1" ] || mount -t tmpfs none "$1"; shift; done
 [ -x "$environment/bin/python" ] || { mkdir -p "$environment"; mount --bind $kept "$environment"; }
 cd /tmp

@@ -109,6 +109,7 @@ def kill(processes: list[psutil.Process]) -> None:
     processes[0].send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_node_sees_neither_the_checkout_nor_what_the_driver_writes(standalone: Standalone, tmp_path: Path) -> None:
     (tmp_path / "seen").touch()
     for node in standalone.nodes:
