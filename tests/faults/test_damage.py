@@ -15,6 +15,8 @@ from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import TENSORS
 from crossweave.stages.train import TRAIN
 
+pytestmark = pytest.mark.slow
+
 STAGES = {stage.name: stage for stage in (INGEST, TENSORS, TRAIN, SCORE, EVALUATE, EXPORT)}
 TOMORROW = "2026-01-03"
 
@@ -92,7 +94,6 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {p.relative_to(folder).as_posix(): (p.stat().st_ino, p.stat().st_mtime_ns) for p in found}
 
 
-@pytest.mark.slow
 def test_going_back_to_earlier_settings_finds_what_was_made_and_writes_nothing_into_it(night: Night, tmp_path: Path):
     chain = night.chain.copy(tmp_path / "ws")
     made = {room: files(chain.workspace / room) for room in ("models", "tensors", "scored")}
