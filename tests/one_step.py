@@ -27,6 +27,6 @@ class Step(Stage[Basis]):
     def basis(self, context: StageContext) -> Basis:
         return Basis({}, {})
 
-    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[Any]:
+    def run(self, context: StageContext, basis: Basis, last: Receipt[Any] | None, record: StageRecord) -> Receipt[Any]:
         self._work(context, record)
         return basis.receipt(context, record, None)

@@ -121,3 +121,8 @@ class Night:
 
     chain: Chain
     result: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of that run, whichever came after it."""
+        return self.chain.workspace / "runs" / str(self.result["run_id"])

@@ -107,7 +107,7 @@ def test_the_model_learns_something_and_its_metrics_are_recorded(night: Night):
 
 
 def test_the_report_is_one_file_with_pictures_and_no_raw_user_id(night: Night):
-    page = (night.chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    page = (night.folder / "report.html").read_text(encoding="utf-8")
     assert "data:image/" in page
     assert "Because you took " in page
     assert not re.search(r"(src|href)=[\"']https?:", page)
@@ -117,7 +117,7 @@ def test_the_report_is_one_file_with_pictures_and_no_raw_user_id(night: Night):
 
 
 def test_the_report_maps_the_items_by_category_and_lets_texts_find_pictures(night: Night):
-    page = (night.chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    page = (night.folder / "report.html").read_text(encoding="utf-8")
     items = len(night.chain.table("item_index"))
     assert len(re.findall(r'<li class="c\d+ \w+" style="left:[\d.]+%;top:[\d.]+%"', page)) == items
     assert "Coloured by <code>category</code>" in page
@@ -133,7 +133,7 @@ def test_the_report_maps_the_items_by_category_and_lets_texts_find_pictures(nigh
 
 
 def test_no_user_id_reaches_the_log_or_the_run_record(night: Night):
-    folder = night.chain.workspace / "runs" / "latest"
+    folder = night.folder
     for path in [folder / "log.jsonl", folder / "run_result.json", folder / "config.yaml", folder / "training.jsonl"]:
         assert not re.search(r"\bu\d{4}\b", path.read_text(encoding="utf-8")), path
 

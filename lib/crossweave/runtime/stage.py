@@ -106,8 +106,8 @@ class Stage(ABC, Generic[B]):
         return last if last is not None and last.fingerprint == basis.fingerprint else None
 
     @abstractmethod
-    def run(self, context: StageContext, basis: B, record: StageRecord) -> Receipt[Any]:
-        """Make the result: tables and artifacts first; counts, figures and notes go into the record."""
+    def run(self, context: StageContext, basis: B, last: Receipt[Any] | None, record: StageRecord) -> Receipt[Any]:
+        """Make the result, after that of the `last` receipt; counts, figures and notes go into the record."""
 
     def nothing_to_do(self, context: StageContext, basis: B, receipt: Receipt[Any], record: StageRecord) -> None:
         """Tell the record of a night on which the result is there."""
@@ -132,7 +132,7 @@ def perform(stage: Stage[Any], context: StageContext, record: StageRecord) -> No
     if receipt is not None:
         stage.nothing_to_do(context, basis, receipt, record)
     else:
-        receipt = stage.run(context, basis, record)
+        receipt = stage.run(context, basis, last, record)
         record.check()
     if stage.keeps_receipt and receipt != last:
         context.receipts.publish(receipt)

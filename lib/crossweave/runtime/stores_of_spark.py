@@ -85,8 +85,8 @@ def store_settings(
     schemes: set[str], environment: Mapping[str, str] = os.environ, executors: bool = True
 ) -> dict[str, str]:
     """Return the Spark settings of the stores, as the environment has them; `executors` elsewhere do not have it."""
-    settings = {f"spark.executorEnv.{name}": environment[name] for name in HANDED_ON if name in environment}
-    settings = settings if executors else {}
+    handed = [name for name in HANDED_ON if executors and name in environment]
+    settings = {f"spark.executorEnv.{name}": environment[name] for name in handed}
     if "s3" not in schemes:
         return settings
     a = "spark.hadoop.fs.s3a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
+from typing import Any
 
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import recent_results
@@ -37,7 +38,7 @@ class Collect(Stage[Basis]):
         """Work from whatever is there."""
         return Basis({}, {})
 
-    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[None]:
+    def run(self, context: StageContext, basis: Basis, last: Receipt[Any] | None, record: StageRecord) -> Receipt[None]:
         """Find it all, then remove it."""
         _collect(context, record)
         return basis.receipt(context, record, None)

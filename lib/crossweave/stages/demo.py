@@ -44,7 +44,7 @@ class Demo(Stage[Basis]):
         """Say where it lies."""
         record.nothing_to_do(receipt.rows, {}, f"the shop is there: {demo_folder(context.settings)}")
 
-    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[None]:
+    def run(self, context: StageContext, basis: Basis, last: Receipt[Any] | None, record: StageRecord) -> Receipt[None]:
         """Draw the shop on this machine, then put it where the workspace lies."""
         demo, folder = context.settings.demo, demo_folder(context.settings)
         progress = context.progress("demo", demo.items, "items")

@@ -159,6 +159,11 @@ class TableStore:
         files = self._written(frame, name)
         return self.commit(name, files, mode, base=base, properties=properties, once=once)
 
+    def replace(self, frame: DataFrame, name: str) -> Snapshot:
+        """Write a frame in place of what the newest version of a table holds, and commit it."""
+        head = self.snapshot(name)
+        return self.write(frame, name, "replace", base=head.version if head is not None else None)
+
     def _written(self, frame: DataFrame, name: str) -> list[Location]:
         folder = self.fresh_folder(name)
         frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(spark_path(folder))

@@ -31,7 +31,9 @@ class Weighing(Stage[Basis]):
         self.diary.append("basis")
         return Basis({"catalog": 3}, self.facts)
 
-    def run(self, context: StageContext, basis: Basis, record: StageRecord) -> Receipt[Tensors]:
+    def run(
+        self, context: StageContext, basis: Basis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Tensors]:
         self.diary.append("run")
         assert context.receipts.latest(self.name) is None or basis.fingerprint != self.printed(context)
         record.ledgers = {"things": Ledger(rows_in=5, rows_out=5 - self.lost)}

@@ -81,7 +81,9 @@ class Embed(Stage[EmbedBasis]):
         super().nothing_to_do(context, basis, receipt, record)
         record.metrics = {f"{name}.encoded": 0 for name in basis.encoders}
 
-    def run(self, context: StageContext, basis: EmbedBasis, record: StageRecord) -> Receipt[Embedded]:
+    def run(
+        self, context: StageContext, basis: EmbedBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Embedded]:
         """Fit and try the encoders that need it, then encode modality by modality."""
         night = Night(context, basis.ingest)
         works = {name: Modality(night, name, encoder) for name, encoder in basis.encoders.items()}

@@ -110,9 +110,11 @@ class Evaluate(Stage[EvaluateBasis]):
         """Say again how the lists were judged."""
         record.nothing_to_do(receipt.rows, basis.reads, receipt.details.summary)
 
-    def run(self, context: StageContext, basis: EvaluateBasis, record: StageRecord) -> Receipt[Evaluated]:
+    def run(
+        self, context: StageContext, basis: EvaluateBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Evaluated]:
         """Judge the lists, and look for what has drifted since the run before."""
-        chain, last = basis.chain, context.receipts.latest(STAGE)
+        chain = basis.chain
         check_lists(context, basis.reads)
         work = Judging(context, basis.reads, chain)
         metrics, slices = work.judge(lists_before(context, chain, last))

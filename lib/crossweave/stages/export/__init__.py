@@ -107,7 +107,9 @@ class ExportStage(Stage[ExportBasis]):
         """Say where it lies."""
         record.nothing_to_do(receipt.rows, basis.reads, f"{basis.target} holds these {basis.facts['what']}")
 
-    def run(self, context: StageContext, basis: ExportBasis, record: StageRecord) -> Receipt[None]:
+    def run(
+        self, context: StageContext, basis: ExportBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[None]:
         """Write a draft and swap it in; where no folders can be swapped, the marker says when it is whole again."""
         wanted, target = context.settings.export, basis.target
         if target.is_local:

@@ -7,6 +7,7 @@ files that changed are read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crossweave.runtime.record import PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
@@ -53,13 +54,15 @@ class Ingest(Stage[IngestBasis]):
         """Tell how the interactions are parted."""
         record.facts = {"split": receipt.details.split | {"protocol": context.settings.split.protocol}}
 
-    def run(self, context: StageContext, basis: IngestBasis, record: StageRecord) -> Receipt[Ingested]:
+    def run(
+        self, context: StageContext, basis: IngestBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Ingested]:
         """Write every table that may differ."""
-        inputs, previous = basis.inputs, context.receipts.latest(STAGE)
+        inputs = basis.inputs
         record.warnings += inputs.warnings
-        night = Night(context, inputs, previous, basis.facts, record)
+        night = Night(context, inputs, last, basis.facts, record)
         try:
-            night.run(f"{STAGE}:{basis.fingerprint}:{previous.run_id if previous else ''}")
+            night.run(f"{STAGE}:{basis.fingerprint}:{last.run_id if last else ''}")
         finally:
             night.staging.remove()
         record.writes, record.metrics = night.writes, night.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crossweave.config import Settings
 from crossweave.runtime.record import Ledger, StageRecord
@@ -65,7 +66,9 @@ class Score(Stage[ScoreBasis]):
         }
         return ScoreBasis(reads, facts, tensors, trained)
 
-    def run(self, context: StageContext, basis: ScoreBasis, record: StageRecord) -> Receipt[Scored]:
+    def run(
+        self, context: StageContext, basis: ScoreBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Scored]:
         """Run the item tower once, then rank on the workers."""
         settings = context.settings.score
         night = Night(context, basis.reads, basis.tensors, basis.trained, basis.fingerprint)
@@ -73,7 +76,7 @@ class Score(Stage[ScoreBasis]):
         leakage = night.leakage(users)
         if "test" not in {*settings.history_splits, *settings.seen_splits}:
             leakage.refuse()
-        lists = night.rank(users, context.receipts.latest(STAGE))
+        lists = night.rank(users, last)
         record.ledgers = {"users": Ledger(lists.users, lists.served, lists.users - lists.served)}
         record.writes = lists.writes
         record.metrics = lists.metrics | leakage.metrics | night.effects(users, lists.writes["recommendations"])

@@ -145,7 +145,7 @@ class Night:
             **found,
         }
         if states is not None:
-            writes[STATES] = self._replace(states, STATES)
+            writes[STATES] = self.store.replace(states, STATES).version
             metrics |= {"users_scored": due_count, "users_carried_over": count - due_count}
         return Lists(count, served, writes, metrics)
 
@@ -172,13 +172,9 @@ class Night:
             new = frame.select(*table_schema(name).names)
             if same is not None and last is not None:
                 new = new.unionByName(carried(spark, self.store, name, last, same, self.context.date))
-            writes[name] = self._replace(new, name)
+            writes[name] = self.store.replace(new, name).version
         staging.remove()
         return writes
-
-    def _replace(self, frame: DataFrame, table: str) -> int:
-        head = self.store.snapshot(table)
-        return self.store.write(frame, table, "replace", base=head.version if head else None).version
 
     def _rules(self, *, as_trained: bool) -> ItemRules | None:
         """Return the rules of the settings; None where there are none and the catalog is as trained on."""

@@ -73,7 +73,9 @@ class BuildTensors(Stage[TensorsBasis]):
         found = super().made(context, basis, last)
         return found if found is not None else _receipt(context, basis, manifest)
 
-    def run(self, context: StageContext, basis: TensorsBasis, record: StageRecord) -> Receipt[Tensors]:
+    def run(
+        self, context: StageContext, basis: TensorsBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Tensors]:
         """Write the set."""
         folder = _folder(context, basis)
         work = TensorSet(context, basis.reads, basis.features, folder, basis.fingerprint)

@@ -110,8 +110,7 @@ class TensorSet:
         return numbered
 
     def _replace(self, frame: DataFrame, table: str) -> None:
-        head = self.store.snapshot(table)
-        self.writes[table] = self.store.write(frame, table, "replace", base=head.version if head else None).version
+        self.writes[table] = self.store.replace(frame, table).version
 
     def _events(self, index: DataFrame) -> DataFrame:
         """Return one row a (user, item) pair that training may see: the latest of its rows."""

@@ -61,7 +61,9 @@ class Train(Stage[TrainBasis]):
         found = super().made(context, basis, last)
         return found if found is not None else _receipt(context, basis)
 
-    def run(self, context: StageContext, basis: TrainBasis, record: StageRecord) -> Receipt[Trained]:
+    def run(
+        self, context: StageContext, basis: TrainBasis, last: Receipt[Any] | None, record: StageRecord
+    ) -> Receipt[Trained]:
         """Train one model, or, where a search is asked for, several of which the best is kept."""
         make = search_settings if context.settings.search.trials else fit
         folder, rows = _folder(context, basis), basis.manifest.rows("sequences")
