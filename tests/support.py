@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 
 from crossweave import pipeline
 from crossweave.feeding.manifest import TensorFile, describe_file, part_files
-from crossweave.runtime.job import StageList, run_job
+from crossweave.runtime.job import Settings, StageList, run_job
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place
 from crossweave.tables import served
@@ -79,7 +79,14 @@ class Chain:
     def attempt(self, stages: StageList | Callable[..., StageList] = pipeline.stages, **pairs: Any) -> int:
         """Run stages in this process and return the exit code; `said` keeps what was said."""
         self.said = []
-        return run_job("pipeline", stages, self.words(**pairs), self.said.append)
+
+        def checked(settings: Settings) -> StageList:
+            """Refuse what the whole chain would."""
+            for one in pipeline.stages(settings):
+                one.check(settings)
+            return stages(settings) if callable(stages) else stages
+
+        return run_job("pipeline", checked, self.words(**pairs), self.said.append)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""

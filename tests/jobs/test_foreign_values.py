@@ -269,7 +269,7 @@ def test_the_demo_is_made_only_where_items_and_interactions_are_its_own(small: S
     own = load_settings([small.conf], ["inputs.root=" + str(small.root)])
     readme = load_settings([small.conf], ["inputs.items.path=/data/items", "inputs.interactions.path=/data/purchases"])
     half = load_settings([], ["inputs.items.path=/data/items"])
-    names = [[name for name, _ in pipeline.stages(settings)] for settings in (own, readme, half, load_settings())]
+    names = [[stage.name for stage in pipeline.stages(settings)] for settings in (own, readme, half, load_settings())]
     assert ["demo" in stages for stages in names] == [False, False, False, True]
     result = small.chain.run(lambda settings: pipeline.stages(settings)[:1], conf=[small.conf])
     assert [entry["name"] for entry in result["stages"]] == ["ingest"]

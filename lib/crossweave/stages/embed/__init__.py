@@ -64,7 +64,7 @@ class Embed(Stage[EmbedBasis]):
         reads = {"item_rows": ingest.writes["item_rows"]}
         facts = {
             "reads": context.tables.identities(reads),
-            "encoders": _prints(encoders),
+            "encoders": _prints({name: encoders[name] for name in encoders if name in ready}),
             "budget": context.settings.embed.max_bad_fraction,
         }
         return EmbedBasis(reads, facts, ingest, encoders, states, ready)
