@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Chain, Night
 
-TABLES = ("catalog", "users", "interactions", "item_index", "user_index", "quarantine", "recommendations", "metrics")
+TABLES = (
+    "catalog",
+    "users",
+    "interactions",
+    "history",
+    "item_index",
+    "user_index",
+    "quarantine",
+    "recommendations",
+    "metrics",
+)
 LONGEST_SECONDS = 400
 
 

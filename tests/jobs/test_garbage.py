@@ -205,5 +205,5 @@ def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):
 
 def test_every_table_of_a_workspace_is_looked_at(nights: Shop):
     names = garbage.table_names(nights.store)
-    assert {"catalog", "item_rows", "interactions", "users", "quarantine"} < set(names)
+    assert {"catalog", "item_rows", "interactions", "history", "users", "quarantine"} < set(names)
     assert any(name.startswith("features/text-") for name in names)

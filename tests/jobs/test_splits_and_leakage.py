@@ -197,7 +197,7 @@ def plant(manifest: Manifest, user: int, item: int, column: str = "items") -> No
 def check(chain: Chain, spark: Any) -> None:
     store = TableStore(chain.workspace / "tables")
     read = lambda name: store.read(spark, name)  # noqa: E731
-    held_out = held_out_pairs(read("interactions"), read("item_index"), None)
+    held_out = held_out_pairs(read("history"), read("item_index"), None)
     check_tensors(spark, manifest_of(chain), read("user_index"), held_out)
 
 
@@ -227,12 +227,12 @@ def test_a_pair_that_lies_in_two_splits_stops_tensors_and_score_and_nothing_is_p
     copy: Chain, spark, work: Stage[Any]
 ):
     store, receipts = TableStore(copy.workspace / "tables"), Receipts(copy.workspace)
-    frame, ingested = store.read(spark, "interactions"), receipts.required("ingest")
+    frame, ingested = store.read(spark, "history"), receipts.required("ingest")
     trained = frame.where("split = 'train'").orderBy("user_id", "item_id").limit(1).replace("train", "test", "split")
-    head = store.snapshot("interactions")
+    head = store.snapshot("history")
     assert head is not None
-    version = store.write(frame.unionByName(trained), "interactions", "replace", base=head.version).version
-    receipts.publish(dataclasses.replace(ingested, writes=ingested.writes | {"interactions": version}))
+    version = store.write(frame.unionByName(trained), "history", "replace", base=head.version).version
+    receipts.publish(dataclasses.replace(ingested, writes=ingested.writes | {"history": version}))
     before = receipts.required(work.name)
     result = copy.run([work])
     assert (result["exit_code"], result["error"]["type"]) == (4, "LeakageError")

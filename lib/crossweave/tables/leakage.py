@@ -41,17 +41,17 @@ class Leakage:
             )
 
 
-def held_out_pairs(interactions: DataFrame, item_index: DataFrame, cold_items: DataFrame | None) -> DataFrame:
-    """Return the distinct user_id, item_index that evaluation judges by: test rows and all rows of withheld items.
+def held_out_pairs(history: DataFrame, item_index: DataFrame, cold_items: DataFrame | None) -> DataFrame:
+    """Return user_id, item_index of the pairs that evaluation judges by: test ones and all of withheld items.
 
     `item_index` has item_id and item_index; `cold_items` item_id of the withheld items, None under the warm protocol.
     """
     held_out = F.col("split") == "test"
     if cold_items is not None:
         flagged = cold_items.select("item_id", F.lit(True).alias("_cold"))
-        interactions, held_out = interactions.join(flagged, "item_id", "left"), held_out | F.col("_cold")
-    rows = interactions.where(held_out).join(item_index.select("item_id", "item_index"), "item_id")
-    return rows.select("user_id", "item_index").distinct()
+        history, held_out = history.join(flagged, "item_id", "left"), held_out | F.col("_cold")
+    rows = history.where(held_out).join(item_index.select("item_id", "item_index"), "item_id")
+    return rows.select("user_id", "item_index")
 
 
 def find_leakage(what: str, known: DataFrame, held_out: DataFrame) -> Leakage:

@@ -24,13 +24,13 @@ D = TypeVar("D")
 
 
 class Versions(dict[str, int]):
-    """Versions by table, of one stage; asking for a table that it did not write raises SettingsError."""
+    """Versions by table, of one stage; asking for a table that it neither read nor wrote raises SettingsError."""
 
     stage = ""
 
     def __missing__(self, table: str) -> int:
         raise SettingsError(
-            f"stage {self.stage} last ran in a version of crossweave that wrote no table {table}",
+            f"stage {self.stage} last ran in a version of crossweave that knew no table {table}",
             f"run ./submit.sh {self.stage}, or pipeline",
         )
 
@@ -49,9 +49,10 @@ class Receipt(Generic[D]):
 
     def __post_init__(self) -> None:
         """Let the versions know their stage."""
-        versions = Versions(self.writes)
-        versions.stage = self.stage
-        object.__setattr__(self, "writes", versions)
+        for name in ("reads", "writes"):
+            versions = Versions(getattr(self, name))
+            versions.stage = self.stage
+            object.__setattr__(self, name, versions)
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Receipt[Any]:

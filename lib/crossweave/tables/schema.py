@@ -54,6 +54,18 @@ INTERACTIONS = pa.schema(
     ]
 )
 
+HISTORY = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("split", pa.string()),
+        ("events", pa.int64()),  # interactions of this user with this item, at least 1
+        ("first_time", pa.timestamp("us", tz="UTC")),  # of the earliest that has one
+        ("event_time", pa.timestamp("us", tz="UTC")),  # of the latest; null: none has one
+        ("weight", pa.float32()),  # of the latest
+    ]
+)
+
 BLOCKS = pa.schema([("user_id", pa.string()), ("item_id", pa.string())])  # never to be recommended to that user
 
 FEATURES = pa.schema(
@@ -133,6 +145,7 @@ SCHEMAS = {
     "catalog": CATALOG,
     "users": USERS,
     "interactions": INTERACTIONS,
+    "history": HISTORY,
     "blocks": BLOCKS,
     "item_index": ITEM_INDEX,
     "user_index": USER_INDEX,

@@ -18,7 +18,7 @@ from crossweave.tables.user_attributes import attribute_codes
 class UserTables:
     """What is known of users."""
 
-    events: DataFrame  # user_id, item_id, event_time, split of the interactions that may be known
+    history: DataFrame  # of the table history, the pairs that may be known
     everybody: DataFrame  # user_id, distinct
     described: DataFrame  # user_id, attributes
     blocks: DataFrame | None  # user_id, item_id: never to be recommended
@@ -26,12 +26,12 @@ class UserTables:
     @classmethod
     def of(cls, read: Callable[[str], DataFrame], protocol: str, *, blocks: bool) -> Self:
         """Take the tables of a night, which `read` opens by name; blocks where there are some and they matter."""
-        events, described = read("interactions"), read("users")
-        everybody = described.select("user_id").union(events.select("user_id")).distinct()
+        history, described = read("history"), read("users")
+        everybody = described.select("user_id").union(history.select("user_id")).distinct()
         if protocol == "cold":
             # Withheld items are the candidates: what the users did with them is neither known nor masked.
-            events = events.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
-        return cls(events, everybody, described, read("blocks") if blocks else None)
+            history = history.join(read("catalog").where("cold").select("item_id"), "item_id", "left_anti")
+        return cls(history, everybody, described, read("blocks") if blocks else None)
 
 
 def user_rows(
@@ -52,14 +52,13 @@ def user_rows(
     has none); attributes (codes of the vocabulary); segments (bit s: the s-th of `segments`, name -> SQL condition
     over the columns `attributes`, holds).
     """
-    latest = tables.events.groupBy("user_id", "item_id", "split").agg(F.max("event_time").alias("at"))
-    pairs = latest.join(item_index, "item_id")
+    pairs = tables.history.join(item_index, "item_id")
 
     def indices(splits: Sequence[str]) -> Column:
         """Oldest first, as training saw them; an item without a time comes before all that have one."""
-        event = F.struct(F.coalesce(F.unix_seconds("at"), F.lit(-1)).alias("time"), "item_index")
+        event = F.struct(F.coalesce(F.unix_seconds("event_time"), F.lit(-1)).alias("time"), "item_index")
         chosen = F.when(F.col("split").isin(*splits), event) if splits else F.lit(None).cast("struct<item_index:int>")
-        return F.array_distinct(F.sort_array(F.collect_set(chosen))["item_index"])
+        return F.sort_array(F.collect_list(chosen))["item_index"]
 
     active = pairs.groupBy("user_id").agg(indices(history).alias("history"), indices(seen).alias("seen"))
     nothing = F.array().cast("array<int>")

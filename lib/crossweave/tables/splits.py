@@ -120,12 +120,6 @@ def split_order(split: Column) -> Column:
     return F.when(split == "train", 0).when(split == "valid", 1).otherwise(2)
 
 
-def trainable(interactions: DataFrame, cold_items: DataFrame | None) -> DataFrame:
-    """Keep the train rows; under the cold protocol also leave out those of withheld items."""
-    rows = interactions.where(F.col("split") == "train")
-    return rows if cold_items is None else rows.join(cold_items, "item_id", "left_anti")
-
-
 def _last_time() -> Column:
     return F.max("event_time").over(Window.partitionBy("user_id", "item_id"))
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from crossweave.tables.splits import random_split, split_order, trainable
+from crossweave.tables.splits import random_split, split_order
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,3 @@ def test_a_fraction_of_nothing_leaves_everything_in_train(interactions: DataFram
 def test_splits_are_ordered_from_the_past_to_the_future(spark: SparkSession) -> None:
     frame = spark.createDataFrame([("test",), ("train",), ("valid",)], "split string")
     assert [r["split"] for r in frame.orderBy(split_order(F.col("split"))).collect()] == ["train", "valid", "test"]
-
-
-def test_trainable_keeps_train_rows_and_leaves_out_withheld_items(spark: SparkSession) -> None:
-    frame = spark.createDataFrame(
-        [("u", "a", "train"), ("u", "b", "train"), ("u", "c", "valid"), ("u", "d", "test")],
-        "user_id string, item_id string, split string",
-    )
-    cold = spark.createDataFrame([("b",), ("c",)], "item_id string")
-    assert sorted(r["item_id"] for r in trainable(frame, None).collect()) == ["a", "b"]
-    assert [r["item_id"] for r in trainable(frame, cold).collect()] == ["a"]

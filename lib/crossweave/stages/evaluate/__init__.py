@@ -85,7 +85,7 @@ class Evaluate(Stage[EvaluateBasis]):
                 "the lists were made by another model than the last trained one", "run ./submit.sh score"
             )
         check_gate_tonight(context, chain.protocol)
-        tables = ("catalog", "interactions", *(("users",) if settings.evaluate.user_slices else ()))
+        tables = ("catalog", "history", *(("users",) if settings.evaluate.user_slices else ()))
         reads = {name: chain.ingest.writes[name] for name in tables} | chain.tensors.writes | chain.score.writes
         facts = {
             "code": CODE_VERSION,

@@ -47,13 +47,9 @@ class Judging:
         self.left_out: dict[str, str] = {}  # what the lists are not compared with -> why
 
     def _events(self) -> DataFrame:
-        """Return distinct (user, item, split) with item indices; under the cold protocol with the cold flag."""
-        events = self.store.read(self.spark, "interactions", self.reads["interactions"])
-        return (
-            events.join(self.known.select("item_id", "item_index", "cold"), "item_id")
-            .groupBy("user_id", "item_index", "split", "cold")
-            .agg(F.max("event_time").alias("event_time"))
-        )
+        """Return the (user, item) pairs with item indices and whether the item is withheld."""
+        pairs = self._read("history").join(self.known.select("item_id", "item_index", "cold"), "item_id")
+        return pairs.select("user_id", "item_index", "split", "cold", "event_time", "weight")
 
     def judge(self, previous: int | None) -> tuple[list[MetricRow], list[SliceRow]]:
         """Judge the lists of every user that has something relevant, also beside a `previous` version of the table."""
@@ -121,7 +117,7 @@ class Judging:
             self.headline_k,
             user_groups=user_groups(read("users"), self.users, evaluate.user_slices) if evaluate.user_slices else (),
             item_groups=item_groups(self.known, evaluate.item_slices) if evaluate.item_slices else (),
-            age_N=item_ages(self.known, read("interactions"), self.settings, self.protocol),
+            age_N=item_ages(self.known, read("history"), self.settings, self.protocol),
             least=evaluate.min_group,
         )
 

@@ -31,13 +31,13 @@ def check_lists(context: StageContext, reads: dict[str, int]) -> None:
     store = context.tables
     read = lambda name: store.read(context.spark, name, reads[name])  # noqa: E731
     cold = read("catalog").where("cold") if scored.details.protocol == "cold" else None
-    held_out = held_out_pairs(read("interactions"), read("item_index"), cold)
-    tables = ("interactions", "catalog") if cold is not None else ("interactions",)
+    held_out = held_out_pairs(read("history"), read("item_index"), cold)
+    tables = ("history", "catalog") if cold is not None else ("history",)
     if any(scored.reads[name] != reads[name] for name in tables):
         settings = context.settings.score
         before = lambda name: store.read(context.spark, name, scored.reads[name])  # noqa: E731
-        events = UserTables.of(before, scored.details.protocol, blocks=False).events
-        used = events.where(F.col("split").isin(*settings.history_splits, *settings.seen_splits))
+        known = UserTables.of(before, scored.details.protocol, blocks=False).history
+        used = known.where(F.col("split").isin(*settings.history_splits, *settings.seen_splits))
         used = used.join(read("item_index"), "item_id").withColumn("user_index", F.lit(NOBODY))
         find_leakage("the histories and seen items of the last score stage", used, held_out).refuse()
     manifest = last_manifest(context)

@@ -148,14 +148,10 @@ class _Pairs:
     def weights(self) -> np.ndarray:
         """Return the weight of each relevant pair's latest interaction, float64 [R]."""
         judging = self.judging
-        events = judging.store.read(judging.spark, "interactions", judging.reads["interactions"])
-        events = events.where(F.col("user_id").isin(self.users)).join(judging.index, "item_id")
+        pairs = judging.events.where(F.col("user_id").isin(self.users))
         if judging.protocol == "warm":
-            events = events.where("split = 'test'")
-        latest = events.groupBy("user_id", "item_index").agg(
-            F.max(F.struct("event_time", "weight"))["weight"].alias("w")
-        )
-        weight = latest.toPandas().set_index(["user_id", "item_index"])["w"]
+            pairs = pairs.where("split = 'test'")
+        weight = pairs.toPandas().set_index(["user_id", "item_index"])["weight"]
         wanted = [(user, int(item)) for user, mine in zip(self.users, self.relevant, strict=True) for item in mine]
         return weight.loc[wanted].to_numpy(np.float64)
 

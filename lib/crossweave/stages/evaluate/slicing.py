@@ -47,14 +47,14 @@ def item_groups(catalog: DataFrame, columns: Sequence[str]) -> list[Groups]:
     return _grouped(_values(catalog, "item_index", columns).orderBy("item_index").toPandas(), columns)
 
 
-def item_ages(catalog: DataFrame, interactions: DataFrame, settings: Settings, protocol: str) -> np.ndarray:
+def item_ages(catalog: DataFrame, history: DataFrame, settings: Settings, protocol: str) -> np.ndarray:
     """Return the age bucket of each item when training ended, at the newest training interaction.
 
     An age counts from the time in evaluate.item_age, or without one from the item's first training interaction, which
     withheld items have none of. Raises InputContractError where that column holds no times.
     """
     column, unit = settings.evaluate.item_age, settings.inputs.items.time_unit
-    train = interactions.where(F.col("split") == "train")
+    train = history.where(F.col("split") == "train")
     end = train.agg(F.max("event_time").alias("end"))
     if column is not None:
         kept = catalog.select("item_index", F.try_element_at("attributes", F.lit(column)).alias("born"))
@@ -62,7 +62,7 @@ def item_ages(catalog: DataFrame, interactions: DataFrame, settings: Settings, p
         since = kept.select("item_index", time_in("born", unit).alias("since"))
     else:
         known = catalog.where(~F.col("cold")) if protocol == "cold" else catalog
-        first = known.join(train, "item_id").groupBy("item_index").agg(F.min("event_time").alias("since"))
+        first = known.join(train, "item_id").groupBy("item_index").agg(F.min("first_time").alias("since"))
         since = catalog.select("item_index").join(first, "item_index", "left")
     days = (F.unix_timestamp("end") - F.unix_timestamp("since")) / SECONDS_A_DAY
     rows = since.crossJoin(end).orderBy("item_index").select(days.cast("double").alias("days")).toPandas()

@@ -55,10 +55,10 @@ def _interactions(source: Source, folder: Path) -> tuple[int, int]:
     """Write the interactions by number, and the users' numbers: those of the ids in their order."""
     spark = source.context.spark
     read = lambda name: source.store.read(spark, name, source.scored.reads[name])  # noqa: E731
-    events = read("interactions").groupBy("user_id", "item_id", "split").agg(F.max("event_time").alias("at"))
-    due = events.count()
-    numbered = events.join(read("item_index"), "item_id").orderBy(
-        "user_id", F.col("at").asc_nulls_first(), "item_index"
+    pairs = read("history")
+    due = pairs.count()
+    numbered = pairs.join(read("item_index"), "item_id").orderBy(
+        "user_id", F.col("event_time").asc_nulls_first(), "item_index"
     )
     frame = numbered.select("user_id", "item_index", "split").toPandas()
     users = np.unique(frame["user_id"])

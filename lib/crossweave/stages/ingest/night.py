@@ -1,4 +1,4 @@
-"""One night's ingest: writes item_rows, catalog, users, interactions and blocks, and the quarantine last."""
+"""One night's ingest: writes item_rows, catalog, users, interactions, history and blocks, and the quarantine last."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from crossweave.stages.ingest.judging import (
 from crossweave.stages.ingest.parting import parted, split_facts
 from crossweave.tables.catalog import new_catalog
 from crossweave.tables.events import EventColumns, judged_blocks, judged_interactions, judged_users
+from crossweave.tables.history import pairs_of
 from crossweave.tables.item_gaps import item_gaps
 from crossweave.tables.item_rows import LastNight, item_rows
 from crossweave.tables.paths import read_parquet, spark_path
@@ -37,7 +38,7 @@ from crossweave.tables.splits import is_drawn
 from crossweave.tables.store import Snapshot
 from crossweave.tables.times import latest_event
 
-TABLES = ("item_rows", "catalog", "users", "interactions", "blocks", "quarantine")
+TABLES = ("item_rows", "catalog", "users", "interactions", "history", "blocks", "quarantine")
 
 
 class Night:
@@ -222,6 +223,7 @@ class Night:
         if self._kept("interactions", source.table.rows, "interactions" in self._same and not items_moved):
             assert self.previous is not None
             self.split = self.previous.details.split
+            self.writes["history"] = self.previous.writes["history"]
             if "users" not in self._same:
                 self._compare_users()
             return
@@ -246,7 +248,15 @@ class Night:
         good, cuts = parted(judged.where("reason is null"), split, self.settings.seed)
         self._write_good(good, "interactions", groups)
         self.split = split_facts(self._stored("interactions"), self.settings, cuts)
+        self._history(rows_of(groups, None))
         self._compare_users()
+
+    def _history(self, interactions: int) -> None:
+        """Write the pairs of so many interactions, each of which is in one of them."""
+        self._write(pairs_of(self._stored("interactions")), "history")
+        held = self._stored("history").agg(F.sum("events")).collect()[0][0] or 0
+        if held != interactions:
+            raise ReconciliationError(f"table history stands for {held} interactions, {interactions} were counted")
 
     def _blocks(self, items_moved: bool) -> None:
         """Write what single users are never to be recommended, where the input has it."""

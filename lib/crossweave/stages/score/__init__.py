@@ -53,7 +53,7 @@ class Score(Stage[ScoreBasis]):
         settings = context.settings
         build_reranks(settings.score.rerank or {})
         ingest, tensors, trained = (context.receipts.required(n) for n in ("ingest", "tensors", "train"))
-        tables = ("catalog", "interactions", "users", "blocks")
+        tables = ("catalog", "history", "users", "blocks")
         reads = {name: ingest.writes[name] for name in tables if name in ingest.writes or name != "blocks"}
         reads |= {name: tensors.writes[name] for name in ("item_index", "user_index")}
         facts = {

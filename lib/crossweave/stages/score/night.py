@@ -107,7 +107,7 @@ class Night:
         """Look for what evaluation judges by in the histories and in the items masked as seen."""
         cold = self.read("catalog").where("cold") if self.protocol == "cold" else None
         known = users.select("user_id", "user_index", F.explode(F.array_union("history", "seen")).alias("item_index"))
-        held_out = held_out_pairs(self.read("interactions"), self.read("item_index"), cold)
+        held_out = held_out_pairs(self.read("history"), self.read("item_index"), cold)
         return find_leakage("the histories and seen items of the users to score", known, held_out)
 
     def rank(self, users: DataFrame, last: Receipt[Scored] | None) -> Lists:

@@ -28,7 +28,7 @@ class TensorsBasis(Basis):
 
 
 class BuildTensors(Stage[TensorsBasis]):
-    """Writes the tensors of tonight's catalog, features, training interactions and user attributes.
+    """Writes the tensors of tonight's catalog, features, histories and user attributes.
 
     Writes the tables item_index and user_index, and a folder `tensors/FINGERPRINT` whose manifest appears last.
     """
@@ -40,7 +40,7 @@ class BuildTensors(Stage[TensorsBasis]):
         """Take the tables that ingest and embed wrote last."""
         settings, receipts = context.settings, context.receipts
         ingest, embed = receipts.required("ingest"), receipts.required("embed")
-        reads = {name: ingest.writes[name] for name in ("catalog", "interactions", "users")}
+        reads = {name: ingest.writes[name] for name in ("catalog", "history", "users")}
         reads |= {feature.table: embed.writes[feature.table] for feature in embed.details.values()}
         facts = {
             "code": CODE_VERSION,

@@ -23,7 +23,6 @@ from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipt_details import Embedded
-from crossweave.tables.splits import trainable
 from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
 from crossweave.tables.vectors import BYTES
 
@@ -89,9 +88,8 @@ class TensorSet:
         return tuple(self.spark.sparkContext.parallelize(places, len(places)).map(describe_file).collect())
 
     def _check_leakage(self, manifest: Manifest, index: DataFrame) -> None:
-        interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
         users = self.store.read(self.spark, "user_index", self.writes["user_index"])
-        held_out = held_out_pairs(interactions, index, self._cold(index))
+        held_out = held_out_pairs(self._history(), index, self._cold(index))
         self.leakage_metrics = check_tensors(self.spark, manifest, users, held_out).metrics
 
     def _cold(self, index: DataFrame) -> DataFrame | None:
@@ -113,28 +111,25 @@ class TensorSet:
         self.writes[table] = self.store.replace(frame, table).version
 
     def _events(self, index: DataFrame) -> DataFrame:
-        """Return one row a (user, item) pair that training may see: the latest of its rows."""
-        interactions = self.store.read(self.spark, "interactions", self.reads["interactions"])
-        cold = self._cold(index)
-        seen = trainable(interactions, cold).unionByName(
-            interactions.where("split = 'valid'").join(cold, "item_id", "left_anti")
-            if cold is not None
-            else interactions.where("split = 'valid'")
-        )
-        latest = F.max(F.struct("event_time", "weight"))  # of rows with one time the largest weight: never a draw
-        pairs = seen.groupBy("user_id", "item_id", "split").agg(latest.alias("last"))
-        pairs = pairs.join(index.select("item_id", "item_index"), "item_id")
+        """Return the (user, item) pairs that training may see."""
+        history, cold = self._history(), self._cold(index)
+        seen = history.where(F.col("split").isin("train", "valid"))
+        if cold is not None:
+            seen = seen.join(cold, "item_id", "left_anti")
         path = self.staging / "events"
-        pairs.select(
+        seen.join(index.select("item_id", "item_index"), "item_id").select(
             "user_id",
             "item_index",
             "split",
-            F.col("last.weight").alias("weight"),
-            F.coalesce(F.unix_seconds("last.event_time"), F.lit(-1)).alias("time"),
+            "weight",
+            F.coalesce(F.unix_seconds("event_time"), F.lit(-1)).alias("time"),
+            "events",
         ).write.parquet(spark_path(path))
-        self._interaction_rows = interactions.count()
-        self._seen_rows = seen.count()
+        self._interactions = _events_in(history)
         return read_parquet(self.spark, [path])
+
+    def _history(self) -> DataFrame:
+        return self.store.read(self.spark, "history", self.reads["history"])
 
     def _write_items(self, index: DataFrame, events: DataFrame, folder: Location) -> int:
         popularity = events.where("split = 'train'").groupBy("item_index").agg(F.count("*").alias("popularity"))
@@ -188,8 +183,9 @@ class TensorSet:
         known = self.store.read(self.spark, "users", self.reads["users"])
         learned_from = users.select("user_id").join(known, "user_id")
         vocabulary = learn_vocabulary(learned_from, self.attributes, self.settings.tensors.user_attribute_values)
-        active = self.store.read(self.spark, "interactions", self.reads["interactions"]).select("user_id")
-        everybody = known.select("user_id").union(active).distinct().join(known, "user_id", "left")
+        everybody = (
+            known.select("user_id").union(self._history().select("user_id")).distinct().join(known, "user_id", "left")
+        )
         coded = everybody.select("user_id", attribute_codes(vocabulary).alias("codes")).cache()
         total = coded.count()
         for name, (missing, other) in code_counts(coded, vocabulary).items():
@@ -242,17 +238,22 @@ class TensorSet:
             F.sum(F.size("items")).alias("train"), F.sum(F.coalesce(F.size("held_out"), F.lit(0))).alias("valid")
         ).first()
         assert counted is not None
-        pairs = events.count()
+        pairs, seen = events.count(), _events_in(events)
         no_history = events.where("split = 'valid'").join(
             events.where("split = 'train'").select("user_id").distinct(), "user_id", "left_anti"
         )
-        repeats = self._seen_rows - pairs
-        withheld = self._interaction_rows - self._seen_rows  # test rows, and those of withheld items
+        repeats = seen - pairs
+        withheld = self._interactions - seen  # test rows, and those of withheld items
         self.ledgers["interactions"] = Ledger(
-            rows_in=self._interaction_rows,
+            rows_in=self._interactions,
             rows_out=counted["train"] + counted["valid"],
             skipped=repeats + withheld + no_history.count(),
         )
+
+
+def _events_in(pairs: DataFrame) -> int:
+    """Count the interactions that pairs stand for."""
+    return int(pairs.agg(F.sum("events")).collect()[0][0] or 0)
 
 
 def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,19 @@
+"""The table history: what every user did with every item, one row a pair; all that comes after ingest reads it."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+
+def pairs_of(interactions: DataFrame) -> DataFrame:
+    """Return one row a (user, item) pair, all of whose interactions lie in one split, as the table history has it.
+
+    The latest interaction decides time and weight; of those of one time the one of the largest weight, so that the
+    order in which rows lie never does. One without a time comes before all that have one.
+    """
+    latest = F.max(F.struct("event_time", "weight"))
+    pairs = interactions.groupBy("user_id", "item_id", "split").agg(
+        F.count("*").alias("events"), F.min("event_time").alias("first_time"), latest.alias("latest")
+    )
+    return pairs.select("user_id", "item_id", "split", "events", "first_time", "latest.event_time", "latest.weight")
