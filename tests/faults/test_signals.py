@@ -18,6 +18,7 @@ from support import REPOSITORY, Chain, hear
 from crossweave.training.collective import Collective, run_ranks
 
 LONGEST_SECONDS = 400
+pytestmark = pytest.mark.slow
 SECONDS_TO_STOP = 15  # 8 of grace, the rest for a busy machine
 
 HEAD = """
@@ -111,7 +112,6 @@ def test_a_job_stops_whatever_it_does(tmp_path: Path, how: str, number: signal.S
     stops(tmp_path, how, number)
 
 
-@pytest.mark.slow
 def test_a_job_stops_while_it_waits_for_the_jvm(tmp_path: Path) -> None:
     stops(tmp_path, "waits for the JVM", signal.SIGINT)
 
@@ -177,7 +177,6 @@ def stop_in(chain: Chain, stage: str, seconds: float, number: signal.Signals) ->
     assert "Traceback" not in (chain.workspace.parent / "out.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_the_pipeline_stops_in_a_spark_action_in_training_and_after_it_and_a_rerun_ends_well(
     tmp_path: Path, shop: Path
 ) -> None:
@@ -190,7 +189,6 @@ def test_the_pipeline_stops_in_a_spark_action_in_training_and_after_it_and_a_rer
     assert not [path.name for path in chain.workspace.rglob(".*") if path.name != ".lock" and path.suffix != ".crc"]
 
 
-@pytest.mark.slow
 def test_a_run_of_ranks_leaves_the_handlers_of_signals_as_they_were(spark: SparkSession, tmp_path: Path) -> None:
     def rank_of(plan: str, collective: Collective) -> int:  # in here, so that it travels by value
         if plan == "fail":

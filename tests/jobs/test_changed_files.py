@@ -12,6 +12,8 @@ from support import Chain, stage
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [INGEST, EMBED]
 CONF = """
 inputs:

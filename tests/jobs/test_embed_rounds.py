@@ -16,6 +16,8 @@ import crossweave.stages.embed.modality as modality
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 
+pytestmark = pytest.mark.slow
+
 CONF = """
 encoders:
   words: {type: hashing, dim: 16}

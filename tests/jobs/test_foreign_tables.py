@@ -17,6 +17,8 @@ from support import Chain
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 
+pytestmark = pytest.mark.slow
+
 STAGES = [INGEST, EMBED]
 ROOT = "in [1] {x} 50%20 #ü?"
 OWN = ["_file", "_row", "_item", "_old", "_metadata", "item_id", "file", "row", "title", "_change_text"]

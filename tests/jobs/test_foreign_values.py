@@ -18,6 +18,8 @@ from crossweave import pipeline
 from crossweave.config import load_settings
 from crossweave.stages.ingest import INGEST
 
+pytestmark = pytest.mark.slow
+
 START = 1_735_689_600  # 2025-01-01
 CONF = """
 inputs:

@@ -17,6 +17,8 @@ from tiny import picture, tiny_bert, tune, video
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [INGEST, EMBED]
 
 

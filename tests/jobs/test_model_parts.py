@@ -14,8 +14,9 @@ from crossweave.stages.score import SCORE
 from crossweave.stages.train import TRAIN
 from crossweave.training.planning import check_model
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize(
     "model", [{"model__head": "mlp"}, {"model__head": "fm", "model__user_tower": "target_attention"}]
 )
@@ -37,7 +38,6 @@ def test_every_user_is_served_and_reasons_are_given(night: Night, tmp_path, mode
     assert any(value.abs().sum() > 0 for value in _beyond(trained))
 
 
-@pytest.mark.slow
 def test_factors_of_spark_s_als_are_blended_in_and_teach_the_content(night: Night, tmp_path):
     shutil.copytree(night.chain.workspace, tmp_path / "ws", symlinks=True)
     chain = Chain(tmp_path / "ws", night.chain.root)

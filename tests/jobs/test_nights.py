@@ -82,6 +82,7 @@ def test_equal_contents_are_encoded_once_and_a_second_night_encodes_nothing(shop
     assert encoded(shop_of_four.night()) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_night_encodes_only_what_changed_in_the_modality_that_changed(shop_of_four: Shop):
     shop_of_four.night()
     before = shop_of_four.chain.features()
@@ -96,6 +97,7 @@ def test_a_night_encodes_only_what_changed_in_the_modality_that_changed(shop_of_
     assert before["text"].items() < after["text"].items()
 
 
+@pytest.mark.slow
 def test_removed_items_stay_in_the_catalog_as_removed_and_come_back_without_encoding(shop_of_four: Shop):
     shop_of_four.night()
     shop_of_four.items(ITEMS[:3])
@@ -109,6 +111,7 @@ def test_removed_items_stay_in_the_catalog_as_removed_and_come_back_without_enco
     assert (back["status"], str(back["first_seen"]), str(back["last_seen"])) == ("active", "2026-01-02", "2026-01-04")
 
 
+@pytest.mark.slow
 def test_a_new_encoder_setting_fills_a_new_table_and_leaves_the_old_one(shop_of_four: Shop):
     shop_of_four.night()
     folders = lambda: {p.name for p in (shop_of_four.chain.workspace / "tables" / "features").iterdir()}  # noqa: E731
@@ -117,12 +120,14 @@ def test_a_new_encoder_setting_fills_a_new_table_and_leaves_the_old_one(shop_of_
     assert before < folders()
 
 
+@pytest.mark.slow
 def test_large_integer_ids_stay_exact_and_attributes_are_kept(shop_of_four: Shop):
     shop_of_four.night()
     rows = {row["item_id"]: dict(row["attributes"]) for row in shop_of_four.chain.table("catalog")}
     assert rows == {"1": {"price": "3.5"}, "2": {}, "3": {"price": "2.0"}, str(2**53 + 1): {"price": "1.0"}}
 
 
+@pytest.mark.slow
 def test_null_and_unknown_ids_of_interactions_are_quarantined_with_file_and_row(shop_of_four: Shop):
     shop_of_four.interactions([("a", 1), (None, 2), ("b", None), ("c", 99), ("", 3)])
     result = shop_of_four.night()
@@ -133,6 +138,7 @@ def test_null_and_unknown_ids_of_interactions_are_quarantined_with_file_and_row(
     ]
 
 
+@pytest.mark.slow
 def test_too_many_bad_contents_end_the_run_with_4_and_keep_the_good_ones(shop_of_four: Shop):
     rows = [dict(row) for row in ITEMS]
     rows[2]["style"] = [1.0, float("nan")]
@@ -152,6 +158,7 @@ def retyped(path: Path) -> pa.Table:
     return table.set_column(0, "item_id", table.column("item_id").cast(pa.float64(), safe=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -172,6 +179,7 @@ def test_a_damaged_catalog_is_refused_with_3_by_name_and_nothing_is_committed(sh
     assert shop_of_four.chain.table("catalog") == before
 
 
+@pytest.mark.slow
 def test_a_page_damaged_in_the_middle_of_a_file_is_refused_with_3_by_name(shop_of_four: Shop):
     path = shop_of_four.root / "items.parquet"
     data = bytearray(path.read_bytes())
@@ -182,6 +190,7 @@ def test_a_page_damaged_in_the_middle_of_a_file_is_refused_with_3_by_name(shop_o
     assert "items.parquet" in result["error"]["message"]
 
 
+@pytest.mark.slow
 def test_an_empty_catalog_is_ingested_and_embedded_as_nothing(shop_of_four: Shop):
     shop_of_four.items([])
     result = shop_of_four.night()
@@ -189,6 +198,7 @@ def test_an_empty_catalog_is_ingested_and_embedded_as_nothing(shop_of_four: Shop
     assert stage(result, "ingest")["quarantined"] == {"unknown_item": 3}
 
 
+@pytest.mark.slow
 def test_the_resolved_settings_are_saved_with_the_run(shop_of_four: Shop):
     shop_of_four.night()
     saved = (shop_of_four.chain.workspace / "runs" / "latest" / "config.yaml").read_text(encoding="utf-8")

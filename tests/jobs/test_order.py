@@ -19,6 +19,8 @@ from crossweave.stages.ingest import INGEST
 from crossweave.stages.tensors import TENSORS
 from crossweave.storage.records import digest
 
+pytestmark = pytest.mark.slow
+
 LOCAL = REPOSITORY / "conf" / "local.yaml"
 PARTS = {
     "losses": {"sampled_softmax": 1.0, "infonce": 0.05, "coral": 0.1, "bpr": 0.2},
@@ -59,7 +61,6 @@ def test_the_same_settings_written_backwards_are_the_same_settings(tmp_path: Pat
     )
 
 
-@pytest.mark.slow
 def test_the_same_settings_written_backwards_give_the_same_lists_to_the_last_digit(
     night: Night, tmp_path: Path, shop: Path
 ):

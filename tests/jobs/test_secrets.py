@@ -57,6 +57,7 @@ def leaks(chain: Chain) -> list[str]:
             if secret.encode() in text]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_whole_run_leaves_no_secret_in_any_file_or_line_and_its_settings_load_again(
     new_chain: Chain, conf: list[Path], tmp_path: Path
 ) -> None:
