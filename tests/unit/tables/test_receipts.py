@@ -53,10 +53,12 @@ def test_a_torn_receipt_is_refused_by_name(tmp_path: Path) -> None:
             read("embed")
 
 
-def test_a_table_that_the_stage_did_not_write_yet_is_named_with_what_to_run(tmp_path: Path) -> None:
+def test_a_table_that_the_stage_did_not_know_yet_is_named_with_what_to_run(tmp_path: Path) -> None:
     Receipts(tmp_path).publish(RECEIPT)
     writes = Receipts(tmp_path).required("embed").writes
     assert writes["features/text-ab"] == 1
     assert writes.get("user_index") is None
     with pytest.raises(SettingsError, match=r"stage embed .* no table user_index"):
         writes["user_index"]
+    with pytest.raises(SettingsError, match=r"stage embed .* no table history"):
+        Receipts(tmp_path).required("embed").reads["history"]
