@@ -142,14 +142,13 @@ setup() {
   say "ready after $((SECONDS - start)) s"
 }
 
-# Without words the lane of every change; words of pytest choose for themselves.
+# The lane of every change, whatever options of pytest stand behind; --all and a test named by its file choose for
+# themselves, and of two -m the last counts.
 run_tests() {
-  local lane=()
-  case "${1:-}" in
-    "") lane=(-m "not slow") ;;
-    --all) shift ;;
-  esac
+  local lane=(-m "not slow") word
   cd "$ROOT"
+  for word; do [[ $word != -* && -e ${word%%::*} ]] && lane=(); done
+  [[ ${1:-} == --all ]] && lane=() && shift
   PYTHONPATH="$ROOT/lib" exec "$PYTHON" -m pytest ${lane[@]+"${lane[@]}"} "$@"
 }
 

@@ -31,6 +31,19 @@ def test_an_unknown_job_is_usage():
     assert "unknown job pipelin" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "is_there"),
+    [
+        (["--ignore=tests/unit"], False),  # options of pytest keep the lane of every change
+        (["--all", "--ignore=tests/unit"], True),
+        (["-m", "slow", "--ignore=tests/unit"], True),
+        (["tests/jobs/test_kinds.py"], True),
+    ],
+)
+def test_slow_tests_are_run_where_they_are_asked_for(words: list[str], is_there: bool):
+    assert ("test_kinds" in submit("test", *words, "--collect-only", "-q").stdout) == is_there
+
+
 def test_a_bad_setting_is_one_sentence_and_exit_2(tmp_path: Path):
     refused = submit("ingest", "--set", "train.rnks=2", "--set", f"workspace={tmp_path}")
     assert refused.returncode == 2
