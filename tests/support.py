@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from crossweave import pipeline
+from crossweave.config import Settings
 from crossweave.feeding.manifest import TensorFile, describe_file, part_files
-from crossweave.runtime.job import Settings, StageList, run_job
+from crossweave.runtime.job import StageList, run_job
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place
 from crossweave.tables import served

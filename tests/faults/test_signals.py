@@ -17,8 +17,9 @@ from support import REPOSITORY, Chain, hear
 
 from crossweave.training.collective import Collective, run_ranks
 
-LONGEST_SECONDS = 400
 pytestmark = pytest.mark.slow
+
+LONGEST_SECONDS = 400
 SECONDS_TO_STOP = 15  # 8 of grace, the rest for a busy machine
 
 HEAD = """

@@ -1,4 +1,4 @@
-"""The table history: what every user did with every item, one row a pair; all that comes after ingest reads it."""
+"""The table history: what every user did with every item, one row a pair: what stages after ingest read."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def pairs_of(interactions: DataFrame) -> DataFrame:
         F.count("*").alias("events"), F.min("event_time").alias("first_time"), latest.alias("latest")
     )
     return pairs.select("user_id", "item_id", "split", "events", "first_time", "latest.event_time", "latest.weight")
+
+
+def events_in(pairs: DataFrame) -> int:
+    """Return how many interactions these pairs stand for."""
+    return int(pairs.agg(F.sum("events")).collect()[0][0] or 0)

@@ -69,6 +69,6 @@ def baseline_lists(
 
 
 def _interactions(context: StageContext) -> int:
-    """Return how many (user, item) pairs there are, of all splits: those of training are fewer."""
-    version = context.receipts.required("ingest").writes["history"]
-    return context.tables.required("history", version).rows
+    """Return how many interactions there are, of all splits: those of training are fewer."""
+    version = context.receipts.required("ingest").writes["interactions"]
+    return context.tables.required("interactions", version).rows

@@ -148,7 +148,9 @@ class _Pairs:
     def weights(self) -> np.ndarray:
         """Return the weight of each relevant pair's latest interaction, float64 [R]."""
         judging = self.judging
-        pairs = judging.events.where(F.col("user_id").isin(self.users))
+        pairs = judging.events.where(F.col("user_id").isin(self.users)).select(
+            "user_id", "item_index", "split", "weight"
+        )
         if judging.protocol == "warm":
             pairs = pairs.where("split = 'test'")
         weight = pairs.toPandas().set_index(["user_id", "item_index"])["weight"]

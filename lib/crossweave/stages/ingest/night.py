@@ -26,7 +26,7 @@ from crossweave.stages.ingest.judging import (
 from crossweave.stages.ingest.parting import parted, split_facts
 from crossweave.tables.catalog import new_catalog
 from crossweave.tables.events import EventColumns, judged_blocks, judged_interactions, judged_users
-from crossweave.tables.history import pairs_of
+from crossweave.tables.history import events_in, pairs_of
 from crossweave.tables.item_gaps import item_gaps
 from crossweave.tables.item_rows import LastNight, item_rows
 from crossweave.tables.paths import read_parquet, spark_path
@@ -254,7 +254,7 @@ class Night:
     def _history(self, interactions: int) -> None:
         """Write the pairs of so many interactions, each of which is in one of them."""
         self._write(pairs_of(self._stored("interactions")), "history")
-        held = self._stored("history").agg(F.sum("events")).collect()[0][0] or 0
+        held = events_in(self._stored("history"))
         if held != interactions:
             raise ReconciliationError(f"table history stands for {held} interactions, {interactions} were counted")
 

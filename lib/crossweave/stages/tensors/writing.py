@@ -19,6 +19,7 @@ from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
+from crossweave.tables.history import events_in
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
@@ -125,7 +126,7 @@ class TensorSet:
             F.coalesce(F.unix_seconds("event_time"), F.lit(-1)).alias("time"),
             "events",
         ).write.parquet(spark_path(path))
-        self._interactions = _events_in(history)
+        self._interactions = events_in(history)
         return read_parquet(self.spark, [path])
 
     def _history(self) -> DataFrame:
@@ -238,7 +239,7 @@ class TensorSet:
             F.sum(F.size("items")).alias("train"), F.sum(F.coalesce(F.size("held_out"), F.lit(0))).alias("valid")
         ).first()
         assert counted is not None
-        pairs, seen = events.count(), _events_in(events)
+        pairs, seen = events.count(), events_in(events)
         no_history = events.where("split = 'valid'").join(
             events.where("split = 'train'").select("user_id").distinct(), "user_id", "left_anti"
         )
@@ -249,11 +250,6 @@ class TensorSet:
             rows_out=counted["train"] + counted["valid"],
             skipped=repeats + withheld + no_history.count(),
         )
-
-
-def _events_in(pairs: DataFrame) -> int:
-    """Count the interactions that pairs stand for."""
-    return int(pairs.agg(F.sum("events")).collect()[0][0] or 0)
 
 
 def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
