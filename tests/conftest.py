@@ -34,10 +34,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
 SPARK_OPTIONS = {
     "spark.ui.enabled": "false",
+    "spark.sql.codegen.cache.maxEntries": "5000",  # a chain's plans are the next one's
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
 }
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # tests are over before the better compiler pays for itself
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+"""Tests are over before the better compiler pays for itself; this one alone would get too little room for its code."""
 
 torch.set_num_threads(1)  # of tests' small tensors: two threads take five times as long; stages set their own
 

@@ -76,7 +76,7 @@ def test_what_the_message_says_mends_the_damage(night: Night, tmp_path: Path):
     assert attempt(chain, "evaluate") == 0
 
 
-@pytest.mark.parametrize("table", ["catalog", "interactions", "users", "features/text-*"])
+@pytest.mark.parametrize("table", ["catalog", "history", "users", "features/text-*"])
 def test_a_table_that_a_receipt_names_and_that_is_gone_does_not_read_as_empty(night: Night, tmp_path: Path, table: str):
     chain = night.chain.copy(tmp_path / "ws")
     (folder,) = (chain.workspace / "tables").glob(table)
