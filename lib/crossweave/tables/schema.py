@@ -173,3 +173,29 @@ def spark_schema(name: str) -> StructType:
 def feature_table(modality: str, fingerprint: str) -> str:
     """Name the feature table of a (modality, encoder fingerprint)."""
     return f"{FEATURE_TABLES}{modality}-{fingerprint[:16]}"
+
+
+def schema_difference(expected: pa.Schema, found: pa.Schema) -> str:
+    """Say in one sentence how a file's schema differs from the declared one; empty where it does not."""
+    if expected.names != found.names:
+        return f"expected the columns {', '.join(expected.names)}, found {', '.join(found.names)}"
+    for name in expected.names:
+        want, got = _loose(expected.field(name).type), _loose(found.field(name).type)
+        if want != got:
+            return f"column {name} should be {want}, is {got}"
+    return ""
+
+
+def _loose(kind: pa.DataType) -> str:
+    """Compare types by meaning: Parquet files name list and map fields, and time zones, in several ways."""
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    if pa.types.is_fixed_size_binary(kind):
+        return "binary"
+    if pa.types.is_map(kind):
+        return f"map<{_loose(kind.key_type)}, {_loose(kind.item_type)}>"
+    if pa.types.is_list(kind):
+        return f"list<{_loose(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return "struct<" + ", ".join(f"{kind[i].name}: {_loose(kind[i].type)}" for i in range(kind.num_fields)) + ">"
+    return str(kind)

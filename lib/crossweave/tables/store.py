@@ -13,9 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,59 +25,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
 from crossweave.storage.lease import fence
-from crossweave.storage.location import AT_ONCE, Location, entries
+from crossweave.storage.location import Location, entries
 from crossweave.storage.records import Place
 from crossweave.storage.stores import Entry
 from crossweave.tables.paths import check_workspace, read_parquet, spark_path
-from crossweave.tables.schema import spark_schema, table_schema
+from crossweave.tables.schema import schema_difference, spark_schema, table_schema
+from crossweave.tables.snapshot import DataFile, Snapshot
 
 APP_ID = "crossweave"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file of a table: path relative to the table's folder, bytes, rows."""
-
-    path: str
-    size: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of a table: its files, row count, and the properties that the table was created with."""
-
-    name: str
-    version: int
-    folder: Location
-    files: tuple[DataFile, ...]
-    properties: Mapping[str, str]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the snapshot."""
-        return sum(file.rows for file in self.files)
-
-    @property
-    def places(self) -> list[Location]:
-        """Where the data files lie, sorted."""
-        return [self.folder / file.path for file in self.files]
-
-    def rows_where(self, where: Any, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows that a pyarrow expression picks, read in this process."""
-
-        store = self.folder.store  # one for all threads
-
-        def read(place: Location) -> pa.Table:
-            with store.open(place.path) as stream:
-                return pq.read_table(stream, columns=columns, filters=where)
-
-        schema = table_schema(self.name)
-        nothing = schema.empty_table() if columns is None else schema.empty_table().select(columns)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            parts = list(pool.map(read, self.places))
-        return pa.concat_tables([_with_columns(part, nothing.schema) for part in parts]) if parts else nothing
 
 
 class TableStore:
@@ -339,35 +293,3 @@ class TableStore:
             f"table {name} was committed to by another run (this run started from version {base}, found {current})",
             "run the same command again once the other run is done",
         )
-
-
-def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give rows of a file from before a column was added that column, empty."""
-    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
-    return pa.table(columns, names=schema.names).cast(schema)
-
-
-def schema_difference(expected: pa.Schema, found: pa.Schema) -> str:
-    """Say in one sentence how a file's schema differs from the declared one; empty where it does not."""
-    if expected.names != found.names:
-        return f"expected the columns {', '.join(expected.names)}, found {', '.join(found.names)}"
-    for name in expected.names:
-        want, got = _loose(expected.field(name).type), _loose(found.field(name).type)
-        if want != got:
-            return f"column {name} should be {want}, is {got}"
-    return ""
-
-
-def _loose(kind: pa.DataType) -> str:
-    """Compare types by meaning: Parquet files name list and map fields, and time zones, in several ways."""
-    if pa.types.is_timestamp(kind):
-        return "timestamp"
-    if pa.types.is_fixed_size_binary(kind):
-        return "binary"
-    if pa.types.is_map(kind):
-        return f"map<{_loose(kind.key_type)}, {_loose(kind.item_type)}>"
-    if pa.types.is_list(kind):
-        return f"list<{_loose(kind.value_type)}>"
-    if pa.types.is_struct(kind):
-        return "struct<" + ", ".join(f"{kind[i].name}: {_loose(kind[i].type)}" for i in range(kind.num_fields)) + ">"
-    return str(kind)

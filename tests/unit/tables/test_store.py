@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 
 from crossweave.errors import ReconciliationError, TableError, TryAgainError
 from crossweave.storage.location import Location
-from crossweave.tables.schema import FEATURES, ITEM_INDEX, SCHEMAS, spark_schema
-from crossweave.tables.store import Snapshot, TableStore, schema_difference
+from crossweave.tables.schema import FEATURES, ITEM_INDEX, SCHEMAS, schema_difference, spark_schema
+from crossweave.tables.snapshot import Snapshot
+from crossweave.tables.store import TableStore
 
 NAME = "item_index"
 

@@ -13,7 +13,7 @@ from crossweave.runtime.stage import StageContext
 from crossweave.stages.ingest.judging import Groups, check_budget, refusal_warnings, rows_of
 from crossweave.tables.quarantine import last_run, quarantine_rows
 from crossweave.tables.refusals import refused
-from crossweave.tables.store import Snapshot
+from crossweave.tables.snapshot import Snapshot
 
 STAGE = "ingest"
 

@@ -33,9 +33,9 @@ from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.receipt_details import Ingested
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.refusals import group_by_reason
+from crossweave.tables.snapshot import Snapshot
 from crossweave.tables.source import Source, read_source
 from crossweave.tables.splits import is_drawn
-from crossweave.tables.store import Snapshot
 from crossweave.tables.times import latest_event
 
 TABLES = ("item_rows", "catalog", "users", "interactions", "history", "blocks", "quarantine")
