@@ -31,7 +31,7 @@ SECONDS = 120  # for a server to answer
 MASTER, WORKERS = "127.0.0.1", ("127.0.0.2", "127.0.0.3")
 """Every node has an address of its own: Spark reads what it believes to lie on the same host from the disk."""
 
-CORES, MEMORY = 1, "1500m"
+CORES, MEMORY = 2, "3g"  # for two drivers at once, one of which was thought to be dead
 MOUNTS = """
 set -e
 own=$1 environment=$2 kept=/tmp/.environment hide=$3
@@ -88,6 +88,8 @@ class Standalone:
             "spark.driver.host": "127.0.0.1",
             "spark.driver.memory": "1g",
             "spark.executor.memory": "1g",
+            "spark.executor.cores": "1",
+            "spark.cores.max": str(len(WORKERS)),
             "spark.pyspark.python": str(PYTHON),
             "spark.executor.extraJavaOptions": QUICK_JAVA,
             "spark.ui.enabled": "false",

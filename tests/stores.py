@@ -111,7 +111,7 @@ def new_clients() -> Iterator[None]:
 def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]:
     """The HDFS and YARN of all tests; skips where their jars cannot be had."""
     try:
-        process, url, conf = mini_hadoop.start(tmp_path_factory.mktemp("hadoop"))
+        process, url, conf = mini_hadoop.start(tmp_path_factory.mktemp("hadoop"), nodes=2)
     except OSError as error:
         pytest.skip(str(error))
     try:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pyarrow.dataset as ds
 
 from crossweave import pipeline
 from crossweave.config import Settings
@@ -42,6 +40,25 @@ TINY = {
 DATE = "2026-01-02"
 
 
+def setting(values: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that set values; two underscores stand for a dot."""
+    return [w for key, value in values.items() for w in ("--set", f"{key.replace('__', '.')}={json.dumps(value)}")]
+
+
+def rows_of(workspace: Place, table: str) -> list[dict[str, Any]]:
+    """Return the rows of the newest version of a table."""
+    rows: list[dict[str, Any]] = (
+        TableStore(Location.of(workspace) / "tables").required(table).rows_where(None).to_pylist()
+    )
+    return rows
+
+
+def lists_of(workspace: Place) -> list[tuple[Any, ...]]:
+    """Return what users are recommended, to the last digit."""
+    columns = ("user_id", "rank", "item_id", "score")
+    return sorted(tuple(row[name] for name in columns) for row in rows_of(workspace, "recommendations"))
+
+
 def hear() -> None:
     """Let a process begin as on a terminal: what a shell starts in the background ignores SIGINT, nohup SIGHUP."""
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -59,11 +76,8 @@ class Chain:
     def words(self, conf: list[Path] | None = None, date: str = DATE, **pairs: Any) -> list[str]:
         """Return a job's command line; pairs are --set pairs with two underscores for a dot."""
         values = TINY | {"workspace": str(self.workspace), "inputs.root": str(self.root)}
-        values |= {key.replace("__", "."): value for key, value in pairs.items()}
         files = conf or [REPOSITORY / "conf" / "local.yaml"]
-        words = [word for file in files for word in ("--conf", str(file))]
-        words += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return [*words, "--date", date]
+        return [*(word for file in files for word in ("--conf", str(file))), *setting(values | pairs), "--date", date]
 
     def copy(self, folder: Path) -> Chain:
         """Return a copy of the workspace in a new folder, over the same input."""
@@ -91,8 +105,7 @@ class Chain:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table's newest version."""
-        snapshot = TableStore(self.workspace / "tables").required(name)
-        return ds.dataset(list(map(str, snapshot.places))).to_table().to_pylist() if snapshot.files else []
+        return rows_of(self.workspace, name)
 
     def features(self) -> dict[str, dict[str, bytes]]:
         """Return the vectors of every feature table, by modality and content hash."""

@@ -117,7 +117,10 @@ def test_of_two_processes_one_holds_and_the_other_is_told_who(root: Location, ot
     assert first.asked("thorough") == "FINE"
 
 
-def test_what_is_released_is_held_at_once(root: Location, other: Callable[[str], Other]) -> None:
+def test_what_is_released_is_held_at_once(
+    root: Location, other: Callable[[str], Other], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "EXPIRY", 120.0)  # whoever waits for that is seen on a busy machine too
     first = other("night-1")
     assert first.asked() == "HELD"
     first.ends()
@@ -126,7 +129,7 @@ def test_what_is_released_is_held_at_once(root: Location, other: Callable[[str],
         held.check(thorough=True)
     with hold(root, "night-3"):
         pass
-    assert time.monotonic() - start < EXPIRY
+    assert time.monotonic() - start < 120
 
 
 def test_of_eight_that_come_at_once_one_holds(root: Location, other: Callable[[str], Other]) -> None:
