@@ -125,9 +125,18 @@ def kill_one(processes: Sequence[psutil.Process]) -> None:
 
 def commands(page: str, heading: str) -> list[str]:
     """Return the commands under a heading of a page: the lines of its blocks without a language."""
+    lines = "\n".join(_blocks(page, heading, "")).replace("\\\n", " ").splitlines()
+    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
+
+
+def properties(page: str, heading: str) -> dict[str, str]:
+    """Return the settings of Spark's that stand under a heading of a page."""
+    return dict(line.split(maxsplit=1) for block in _blocks(page, heading, "properties") for line in block.splitlines())
+
+
+def _blocks(page: str, heading: str, language: str) -> list[str]:
     text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
     _, found, after = text.partition(f"\n{heading}\n")
     assert found, f"{page} has no heading {heading}"
     text = re.split(rf"\n#{{1,{heading.index(' ')}}} ", after)[0]
-    blocks = [block.replace("\\\n", " ") for language, block in FENCE.findall(text) if not language]
-    return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [block for named, block in FENCE.findall(text) if named == language]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from documented import Reader, commands, kill_one, settings_of_ones_own
+from documented import Reader, commands, kill_one, properties, settings_of_ones_own
 from standalone import SPARK_HOME, Standalone
 from stores import S3Server
 from support import DATE, REPOSITORY, Night, lists_of
@@ -15,6 +16,7 @@ from support import DATE, REPOSITORY, Night, lists_of
 from crossweave.storage.location import Location
 
 SECRET = "a-key-that-nobody-may-read"
+DISK = 30e9  # bytes
 RANK, EXECUTOR = "horovod.spark.task.gloo_exec_fn", "CoarseGrainedExecutorBackend"
 
 
@@ -22,7 +24,9 @@ RANK, EXECUTOR = "horovod.spark.task.gloo_exec_fn", "CoarseGrainedExecutorBacken
 def reader(standalone: Standalone, s3: Location, s3_server: S3Server, shop: Path, tmp_path: Path) -> Reader:
     (s3 / "shop").upload_folder(shop)
     meant = {
-        "mine.yaml": settings_of_ones_own(tmp_path / "mine.yaml", {"inputs.root": f"{s3}shop"}),
+        "mine.yaml": settings_of_ones_own(
+            tmp_path / "mine.yaml", {"inputs.root": f"{s3}shop", "train.stall_seconds": 120}
+        ),
         "s3://shop/ws": f"{s3}ws",
         "2026-01-31": DATE,
         "conf/spark/standalone.conf": str(standalone.settings(tmp_path / "spark.conf")),
@@ -93,3 +97,28 @@ def test_a_cluster_that_shares_only_a_bucket_gives_the_lists_of_a_local_run_what
     assert not list(reader.folder.iterdir())  # a URL taken for a path of this machine would lie here
     assert "crossweave.zip" in standalone.logs()
     assert SECRET not in standalone.logs() + reader.screen()
+
+
+@pytest.mark.slow
+def test_a_packed_environment_travels_to_the_executors_and_has_all_that_they_need(
+    standalone: Standalone, reader: Reader, s3: Location, tmp_path: Path
+) -> None:
+    if shutil.disk_usage(tmp_path).free < DISK:
+        pytest.skip(f"an environment that is packed, sent and unpacked needs {DISK / 1e9:.0f} GB of disk")
+    (packing,) = commands("clusters.md", "## A packed environment")
+    archive = REPOSITORY / "dist" / "environment.tar"
+    try:
+        packed = reader.start(packing)
+        packed.ends(0)
+        assert any(line.startswith(f"{archive}: ") for line in packed.said)
+        own = properties("clusters.md", "## A packed environment")
+        assert own.pop("spark.archives") == "dist/environment.tar#environment"
+        own = {name.replace(".", "__"): value for name, value in own.items()}
+        conf = standalone.settings(tmp_path / "packed.conf", **own, spark__archives=f"{archive}#environment")
+        examined = reader.start(f"./submit.sh doctor --spark-conf {conf} --set workspace={s3}ws")
+        examined.ends(0)
+    finally:
+        archive.unlink(missing_ok=True)
+    found = {line.split()[1]: line for line in examined.said if line.startswith("  ok ")}
+    assert found["executors"].endswith("/environment") and str(REPOSITORY) not in found["executors"]
+    assert "versions" in found

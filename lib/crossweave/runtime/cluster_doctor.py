@@ -61,7 +61,9 @@ def examine_cluster(settings: Settings) -> Iterator[Finding]:
         with contextlib.suppress(Exception):
             mark.remove()
     hosts = sorted({answer.host for answer in examined.answers})
-    yield Finding("executors", True, f"{len(examined.answers)} tasks on {', '.join(hosts)}")
+    pythons = sorted({answer.python for answer in examined.answers})
+    seen = f"{len(examined.answers)} tasks on {', '.join(hosts)}, with the Python of {', '.join(pythons)}"
+    yield Finding("executors", True, seen)
     for check in (_slots, _network, _versions, _workspace, _gpus):
         yield check(examined, settings)
 

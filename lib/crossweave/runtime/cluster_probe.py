@@ -11,6 +11,7 @@ import importlib
 import os
 import platform
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Answer:
     """What a task found."""
 
     host: str
+    python: str = ""  # the folder of its environment
     met: bool = False  # all the others
     reached: bool = False  # the driver
     versions: dict[str, str] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class Answer:
 
 def probe(asked: Asked) -> dict[str, Any]:
     """Meet the other tasks at the driver's, and tell what this host is like: the fields of an `Answer`."""
-    answer = Answer(socket.gethostname())
+    answer = Answer(socket.gethostname(), sys.prefix)
     with contextlib.ExitStack() as stack:
         stream = _connected(asked.addresses, stack)
         answer.reached = stream is not None
