@@ -16,6 +16,7 @@ RUNTIME = [
     "transformers==5.23.0",
     "deltalake>=1.6.6,<2",
     "safetensors",
+    "peft>=0.21,<0.22",  # adapters of encoders
     "pydantic>=2,<3",
     "omegaconf",
     "Pillow>=13,<14",

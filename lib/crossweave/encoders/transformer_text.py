@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from crossweave.encoders.adapters import hash_adapter, with_adapter
 from crossweave.encoders.base import (
     BadValueError,
     EncoderSettings,
@@ -36,6 +37,9 @@ class TransformerSettings(NeuralSettings):
     """Settings of the transformer encoder."""
 
     path: Path = Field(description="Directory with config.json, the tokenizer and safetensors; its content is hashed.")
+    adapter: Path | None = Field(
+        None, description="Directory of a peft adapter made for these weights: LoRA, AdaLoRA, IA3 or prefixes; hashed."
+    )
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
         "auto",
         description="How token vectors become one; auto: as the directory says, else last for decoders, else mean.",
@@ -61,7 +65,7 @@ class TransformerEncoder(NeuralEncoder):
 
     name = "transformer"
     Settings: ClassVar[type[EncoderSettings]] = TransformerSettings
-    neutral_settings = NeuralEncoder.neutral_settings | {"path", "max_chars", "batch_tokens"}
+    neutral_settings = NeuralEncoder.neutral_settings | {"path", "adapter", "max_chars", "batch_tokens"}
     settings: TransformerSettings
 
     def __init__(self, kind: str, settings: EncoderSettings) -> None:
@@ -91,7 +95,9 @@ class TransformerEncoder(NeuralEncoder):
         return self.layout.width
 
     def _weights_hash(self) -> str:
-        return hash_files(self.layout.files)
+        adapter = self.settings.adapter
+        weights = hash_files(self.layout.files)
+        return weights if adapter is None else f"{weights} with {hash_adapter(adapter)}"
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Token ids of each text. Raises TypeError on None, SettingsError where the tokenizer is not usable."""
@@ -142,6 +148,8 @@ class TransformerEncoder(NeuralEncoder):
 
     def _build(self) -> torch.nn.Module:
         model = load_model(import_transformers().AutoModel, self.layout.path)
+        if self.settings.adapter is not None:
+            model = with_adapter(model, self.settings.adapter)
         if self.layout.is_decoder:
             model.config.use_cache = False  # nothing is generated, so keys and values need not be kept
         ready: torch.nn.Module = model
