@@ -28,7 +28,7 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
 other   setup      install everything into .venv (any job does it first)
         test       run the tests that take a quarter of an hour; --all those on stores, clusters and faults too;
                    other words go to pytest
-        pack       build dist/crossweave.zip and dist/environment.tar for a cluster; --without-cuda leaves NVIDIA out
+        pack       build dist/crossweave.zip and dist/environment.tar.gz for a cluster; --without-cuda leaves NVIDIA out
 TEXT
 }
 

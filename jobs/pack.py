@@ -17,12 +17,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="submit.sh pack", allow_abbrev=False)
     parser.add_argument("--without-environment", action="store_true", help="only the package, for --py-files")
     parser.add_argument("--without-cuda", action="store_true", help="leave NVIDIA's libraries out: CPU nodes")
-    parser.add_argument("--compress", action="store_true", help="a .tar.gz: smaller, and slower to unpack")
+    parser.add_argument(
+        "--compress", action="store_true", help="a smaller archive that takes longer to write and to unpack"
+    )
     words = parser.parse_args(arguments)
     print(told(write_package(DIST / "crossweave.zip"), "--py-files"))
     if not words.without_environment:
-        since, target = time.monotonic(), DIST / ("environment.tar.gz" if words.compress else "environment.tar")
-        print(told(write_environment(target, cuda=not words.without_cuda), "--archives"), end="")
+        since, target = time.monotonic(), DIST / "environment.tar.gz"
+        print(told(write_environment(target, not words.without_cuda, words.compress), "--archives"), end="")
         print(f", packed in {time.monotonic() - since:.0f} s; every node needs {python_of_nodes()}")
     return 0
 

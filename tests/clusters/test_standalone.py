@@ -106,13 +106,13 @@ def test_a_packed_environment_travels_to_the_executors_and_has_all_that_they_nee
     if shutil.disk_usage(tmp_path).free < DISK:
         pytest.skip(f"an environment that is packed, sent and unpacked needs {DISK / 1e9:.0f} GB of disk")
     (packing,) = commands("clusters.md", "## A packed environment")
-    archive = REPOSITORY / "dist" / "environment.tar"
+    archive = REPOSITORY / "dist" / "environment.tar.gz"
     try:
         packed = reader.start(packing)
         packed.ends(0)
         assert any(line.startswith(f"{archive}: ") for line in packed.said)
         own = properties("clusters.md", "## A packed environment")
-        assert own.pop("spark.archives") == "dist/environment.tar#environment"
+        assert own.pop("spark.archives") == "dist/environment.tar.gz#environment"
         own = {name.replace(".", "__"): value for name, value in own.items()}
         conf = standalone.settings(tmp_path / "packed.conf", **own, spark__archives=f"{archive}#environment")
         examined = reader.start(f"./submit.sh doctor --spark-conf {conf} --set workspace={s3}ws")

@@ -182,6 +182,7 @@ def _reason(error: Exception) -> str:
     """Say in a line why executors did not answer."""
     known = error if isinstance(error, CrossweaveError) else translate(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("at ", "... "))]  # where in Java it was
     telling = [line for line in lines if "Error" in line or "Cannot run program" in line or "RuntimeError" in line]
     said = (telling or lines or [type(error).__name__])[-1][:300]
     return said if known is None or isinstance(error, TimeoutError) else f"{known.message} ({said})"

@@ -29,9 +29,11 @@ __attribute__((visibility("hidden"))) void nothing(void) {
 """
 
 
-def write_environment(target: Path, cuda: bool = True) -> Path:
-    """Write the running environment to a .tar or .tar.gz, without NVIDIA's libraries where `cuda` is false.
+def write_environment(target: Path, cuda: bool = True, compress: bool = False) -> Path:
+    """Write the running environment to a .tar.gz, without NVIDIA's libraries where `cuda` is false.
 
+    Also where nothing is compressed: what ends in .tar Spark unpacks by itself, without the right to run anything
+    (SPARK-38632), and refuses links out of the archive; what ends in .tar.gz it gives to the system's tar.
     Its Python is a link to that of this machine. Returns the target. Raises SettingsError where a tool is missing.
     """
     try:
@@ -52,7 +54,7 @@ def write_environment(target: Path, cuda: bool = True) -> Path:
                     environment.files.append(File(str(write_stub(library, site, Path(folder))), inside))
         before, tempfile.tempdir = tempfile.tempdir, folder  # /tmp may be too small for its draft
         try:
-            environment.pack(str(target), force=True, compress_level=1)
+            environment.pack(str(target), force=True, compress_level=1 if compress else 0)
         finally:
             tempfile.tempdir = before
     return target
