@@ -20,6 +20,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": {"encoders"},
     "feeding": {"storage", "tables"},
+    "pretraining": {"config", "encoders"},
     "runtime": {"config", "storage", "tables", "artifacts", "feeding"},
     "scoring": {"alignment"},
     "storage": set(),
