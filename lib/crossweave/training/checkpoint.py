@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +21,16 @@ CHECKPOINTS = "checkpoints"  # in the folder of a training
 BEST = "best.safetensors"
 OPTIMIZER = "optimizer/"
 MODEL = "model/"
+
+
+class Stateful(Protocol):
+    """What has weights to keep: a module, or a part of one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return them by name."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take them over."""
 
 
 @dataclass
@@ -62,7 +72,7 @@ class Checkpoints:
         """Whether the last checkpoint is older than the minutes."""
         return time.monotonic() - self._saved >= self._seconds
 
-    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    def save(self, model: Stateful, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
         """Write the state after a step and drop checkpoints older than the last few."""
         name = f"step-{state.step:09d}"
         tensors = {MODEL + key: value.contiguous() for key, value in model.state_dict().items()}
@@ -74,7 +84,7 @@ class Checkpoints:
             self._remove(old)
         self._saved = time.monotonic()
 
-    def save_best(self, model: torch.nn.Module) -> None:
+    def save_best(self, model: Stateful) -> None:
         """Write the weights of the best validation so far."""
         tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
         with (self._folder / BEST).placing() as path:
@@ -96,7 +106,7 @@ class Checkpoints:
                 self._remove(name)
         return None
 
-    def restore(self, name: str | None, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    def restore(self, name: str | None, model: Stateful, optimizer: torch.optim.Optimizer) -> TrainingState:
         """Load a whole checkpoint into model and optimizer; without one, return a fresh state."""
         if name is None:
             return TrainingState()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from crossweave.storage.location import Location
+from crossweave.training.checkpoint import Stateful
 from crossweave.training.rank_ends import (
     end_plainly,
     first_failure,
@@ -76,7 +77,7 @@ class Collective:
         if self._elastic:
             self._joining.check_host_updates()
 
-    def start_equal(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def start_equal(self, model: Stateful, optimizer: torch.optim.Optimizer) -> None:
         """Give every rank the parameters and optimizer state of rank 0."""
         self._hvd.broadcast_parameters(model.state_dict(), root_rank=0)
         if optimizer.state:  # Horovod fills an empty one by a step with zero gradients, which decays the weights
@@ -97,7 +98,7 @@ class Collective:
         """
         return self._hvd.DistributedOptimizer(
             optimizer,
-            named_parameters=list(model.named_parameters()),
+            named_parameters=[(name, p) for name, p in model.named_parameters() if p.requires_grad],
             compression=self._hvd.Compression.fp16 if half else self._hvd.Compression.none,
             op=self._hvd.Average,
             backward_passes_per_step=passes,

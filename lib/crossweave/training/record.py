@@ -6,17 +6,29 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
-from crossweave.training.plan import TrainingPlan
+from crossweave.storage.location import Location
+
+
+class Recorded(Protocol):
+    """What a plan says of where to tell."""
+
+    @property
+    def folder(self) -> Location:
+        """Of the training; TensorBoard lies below it."""
+
+    @property
+    def progress(self) -> Location:
+        """Of the lines."""
 
 
 class TrainingRecord:
     """The scalars and lines of one start; silent on other ranks than 0."""
 
-    def __init__(self, plan: TrainingPlan, rank: int, first_epoch: int) -> None:
+    def __init__(self, plan: Recorded, rank: int, first_epoch: int) -> None:
         self._place = plan.progress if rank == 0 else None
         self._lines = plan.progress.text() if rank == 0 and plan.progress.is_file() else ""
         self._folder, self._board = plan.folder / "tensorboard", None

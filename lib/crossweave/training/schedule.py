@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
-
-from crossweave.training.plan import TrainingPlan
+from typing import Protocol
 
 FLOOR = 0.01  # share of the peak that is left at the end
 
 
-def learning_rate(plan: TrainingPlan, batches: int, step: int, total: int) -> float:
+class Schedule(Protocol):
+    """What a plan says of the learning rate."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+
+    @property
+    def lr_scaling(self) -> str:
+        """With the batches that a step averages over: sqrt, linear or none."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimizer steps up to the peak."""
+
+
+def learning_rate(plan: Schedule, batches: int, step: int, total: int) -> float:
     """Return the rate of one of `total` optimizer steps: linear warm-up, then half a cosine (Loshchilov & Hutter 2017).
 
     `batches` is how many batches a step averages over: ranks × accumulate.

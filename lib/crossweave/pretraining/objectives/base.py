@@ -63,13 +63,15 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
         super().__init__()
         self.encoder, self.vocabulary, self.pooling, self.settings = encoder, vocabulary, pooling, settings
 
-    def usable(self, corpus: Corpus) -> Corpus:
+    @classmethod
+    def usable(cls, corpus: Corpus) -> Corpus:
         """Return the part of a corpus that there is something to learn from."""
         return corpus
 
-    def examples(self, corpus: Corpus) -> int:
+    @classmethod
+    def examples(cls, corpus: Corpus) -> int:
         """Return how many examples a usable corpus has."""
-        return len(corpus.histories if self.reads_histories else corpus.texts)
+        return len(corpus.histories if cls.reads_histories else corpus.texts)
 
     @abc.abstractmethod
     def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> Batch:

@@ -41,7 +41,8 @@ class Behaviour(Objective[TakenTexts]):
     reads_histories: ClassVar[bool] = True
     settings: BehaviourSettings
 
-    def usable(self, corpus: Corpus) -> Corpus:
+    @classmethod
+    def usable(cls, corpus: Corpus) -> Corpus:
         """Leave out users of one item, who say nothing of two that go together."""
         return Corpus(corpus.texts, [taken for taken in corpus.histories if len(taken) > 1])
 

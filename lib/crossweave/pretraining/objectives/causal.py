@@ -19,7 +19,8 @@ class Causal(Objective[Texts]):
         super().__init__(encoder, vocabulary, pooling, settings)
         self.head = TiedHead(encoder, transform=False)
 
-    def usable(self, corpus: Corpus) -> Corpus:
+    @classmethod
+    def usable(cls, corpus: Corpus) -> Corpus:
         """Leave out texts of one word, which have no next one."""
         return Corpus([ids for ids in corpus.texts if len(ids) > 1])
 

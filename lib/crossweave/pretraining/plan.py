@@ -1,0 +1,48 @@
+"""What every rank of a pretraining is told: plain values that travel by pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossweave.config.pretraining import PretrainTask
+from crossweave.pretraining.objectives.base import Vocabulary
+from crossweave.storage.location import Location
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """One pretraining: the encoder it starts from, how it learns, and where its files go."""
+
+    task: PretrainTask
+    base: Path  # directory of the model, on every host
+    vocabulary: Vocabulary
+    pooling: str
+    folder: Location  # checkpoints, best weights and TensorBoard
+    progress: Location  # JSON lines, one an epoch, written by rank 0
+    threads: int
+    seed: int
+    device: str = "auto"
+    keep_checkpoints: int = 2
+    checkpoint_minutes: float = 10.0
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+        return self.task.learning_rate
+
+    @property
+    def lr_scaling(self) -> str:
+        """With the batches that a step averages over."""
+        return self.task.lr_scaling
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimizer steps up to the peak."""
+        return self.task.warmup_steps
+
+    def draws(self, *numbers: int) -> np.random.Generator:
+        """Return the random numbers of an epoch, a step and a rank; a resumed run draws the same ones."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *numbers]))
