@@ -19,7 +19,7 @@ import pytest
 import torch
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
-from support import Chain, Night
+from support import QUICK_JAVA, Chain, Night
 
 from crossweave.config import Settings, load_settings
 from crossweave.demo import generate_shop
@@ -38,8 +38,6 @@ SPARK_OPTIONS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
 }
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
-"""Tests are over before the better compiler pays for itself; this one alone would get too little room for its code."""
 
 torch.set_num_threads(1)  # of tests' small tensors: two threads take five times as long; stages set their own
 

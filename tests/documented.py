@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support import REPOSITORY, TINY
+from support import QUICK_JAVA, REPOSITORY, TINY
 
 from crossweave.config.load import nested
 from crossweave.config.plain import merged
@@ -28,8 +28,8 @@ HERE = re.compile(r"(?<![\w./])(?:\./)?((?:submit\.sh|jobs/|dist/|conf/)[\w./-]*
 LONGEST_SECONDS = 900  # of one command, on a machine that others use too
 TO_RUN_ON = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME", "TMPDIR") if name in os.environ}
 """What the environment of a user who has just logged in has of this one."""
-QUICK_JAVA = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"}
-"""The one thing that such a user has not set: a command is over before Java's better compiler pays for itself."""
+RANK = "horovod.spark.task.gloo_exec_fn"
+"""What a rank's command line names."""
 
 
 class Command:
@@ -77,7 +77,7 @@ class Reader:
         if not (REPOSITORY / ".venv" / ".ready").is_file():
             pytest.skip("submit.sh has not set .venv up here, and a test must not install anything")
         self.folder, self.screens, self.meant = folder / "here", folder, meant
-        self.environment = TO_RUN_ON | QUICK_JAVA | {"LANG": "C.UTF-8"} | environment
+        self.environment = TO_RUN_ON | {"JDK_JAVA_OPTIONS": QUICK_JAVA, "LANG": "C.UTF-8"} | environment
         self.folder.mkdir()
 
     def start(self, command: str, more: Sequence[str] = ()) -> Command:

@@ -33,7 +33,7 @@ def learn(
     pretrainer = Pretrainer(plan, collective, corpus, held_out)
     outcome, step = None, pretrainer._step
 
-    def until(order: np.ndarray) -> float:
+    def until(order: np.ndarray) -> tuple[float, bool]:
         if pretrainer.state.step == stop_at:
             raise KeyboardInterrupt
         return step(order)

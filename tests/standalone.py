@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pyspark
 import pytest
+from support import QUICK_JAVA
 
 SPARK_HOME = Path(pyspark.__file__).resolve().parent
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,7 +27,6 @@ ENVIRONMENT = Path(sys.prefix).resolve()
 PYTHON = ENVIRONMENT / "bin" / "python"
 """A Python that the nodes have."""
 
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SECONDS = 120  # for a server to answer
 MASTER, WORKERS = "127.0.0.1", ("127.0.0.2", "127.0.0.3")
 """Every node has an address of its own: Spark reads what it believes to lie on the same host from the disk."""

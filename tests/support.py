@@ -38,6 +38,8 @@ TINY = {
     "embed.batch_rows": 16,
 }
 DATE = "2026-01-02"
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+"""Tests are over before the better compiler pays for itself; this one alone would get too little room for its code."""
 
 
 def setting(values: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,17 @@ def tiny_bert(folder: Path) -> Path:
     return folder
 
 
+def tiny_gpt(folder: Path) -> Path:
+    transformers = import_transformers()
+
+    torch.manual_seed(2)
+    config = transformers.GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    transformers.GPT2Model(config).save_pretrained(folder)
+    tokenizer = transformers.BertTokenizerFast(vocab={word: index for index, word in enumerate(WORDS)})
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def tiny_clip(folder: Path) -> Path:
     transformers = import_transformers()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from documented import Reader, commands, settings_of_ones_own
 from stores import S3Server
-from support import DATE, TINY, Night, lists_of, setting, stage
+from support import DATE, TINY, Night, lists_of, setting
 
 from crossweave.storage.location import Location
 
@@ -30,7 +30,7 @@ def test_one_command_brings_the_shop_to_a_bucket_and_gives_the_lists_of_a_local_
     }
     reader = Reader(tmp_path, meant, s3_server.environment)
     record = reader.start(command, [*setting(TINY | small), "--date", DATE]).ends(0)
-    assert (record["status"], stage(record, "embed")["rows_out"] > 0) == ("ok", True)
+    assert (record["status"], record["metrics"]["embed.text.encoded"] > 0) == ("ok", True)
     assert lists_of(workspace) == lists_of(night.chain.workspace)
     assert (workspace / "runs" / record["run_id"] / "report.html").is_file()
     assert reader.start(own, ["--date", DATE]).ends(0)["status"] == "noop"

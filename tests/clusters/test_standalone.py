@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from documented import Reader, commands, kill_one, properties, settings_of_ones_own
+from documented import RANK, Reader, commands, kill_one, properties, settings_of_ones_own
 from standalone import SPARK_HOME, Standalone
 from stores import S3Server
 from support import DATE, REPOSITORY, Night, lists_of
@@ -17,7 +17,7 @@ from crossweave.storage.location import Location
 
 SECRET = "a-key-that-nobody-may-read"
 DISK = 30e9  # bytes
-RANK, EXECUTOR = "horovod.spark.task.gloo_exec_fn", "CoarseGrainedExecutorBackend"
+EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
 @pytest.fixture
@@ -90,7 +90,9 @@ def test_a_cluster_that_shares_only_a_bucket_gives_the_lists_of_a_local_run_what
     assert driver.ends(0)["status"] == "ok"
     assert lists_of(workspace) == lists_of(night.chain.workspace)
 
-    reader.start(packing).ends(0)
+    packed = reader.start(packing)
+    packed.ends(0)
+    assert "crossweave.zip" in "\n".join(packed.said)
     record = reader.start(submission).ends(0)
     assert record["status"] == "noop"
     assert {record["metrics"][f"embed.{modality}.encoded"] for modality in ("text", "image", "sound")} == {0}

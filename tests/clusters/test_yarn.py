@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pyspark
 import pytest
-from documented import Command, Reader, commands, kill_one, wait_for
+from documented import RANK, Command, Reader, commands, kill_one, wait_for
 from stores import Hadoop
 from support import DATE, REPOSITORY, TINY, Night, lists_of, setting, stage
 
@@ -23,11 +23,7 @@ OWN_LINES = f"spark.yarn.jars local:{Path(pyspark.__file__).parent}/jars/*\nspar
 """What the page lets everybody see to: no 300 MB to HDFS a start; and as many slots as the local night has cores, which
 the last digit of a score depends on."""
 
-EXECUTOR, DRIVER, RANK = (
-    ".YarnCoarseGrainedExecutorBackend",
-    ".yarn.ApplicationMaster",
-    "horovod.spark.task.gloo_exec_fn",
-)
+EXECUTOR, DRIVER = ".YarnCoarseGrainedExecutorBackend", ".yarn.ApplicationMaster"
 PIPELINE, ON_CLUSTER, INGEST, TRAIN = commands("clusters.md", "## YARN and HDFS")
 (DOCTOR,) = commands("clusters.md", "## Before the first night: doctor")
 

@@ -20,7 +20,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": {"encoders"},
     "feeding": {"storage", "tables"},
-    "pretraining": {"config", "encoders", "storage", "training"},
+    "pretraining": {"alignment", "config", "encoders", "storage", "training"},
     "runtime": {"config", "storage", "tables", "artifacts", "feeding"},
     "scoring": {"alignment"},
     "storage": set(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from crossweave.encoders.weights import hash_files, load_state, read_json, safetensors_path
+from crossweave.encoders.weights import hash_files, load_state, read_json, safetensors_in
 from crossweave.errors import SettingsError
 
 WHAT = "encoder.adapter"
@@ -70,10 +70,5 @@ def _kind(folder: Path) -> str:
     kind = str(config.get("peft_type")) if isinstance(config, dict) else "none"
     if kind not in KINDS:
         raise SettingsError(f"{WHAT}: {str(folder)!r} holds an adapter of kind {kind}; expected {', '.join(KINDS)}")
-    if not (folder / WEIGHTS).is_file() and any(folder.glob("*.bin")):
-        raise SettingsError(
-            f"{WHAT}: {str(folder)!r} holds pickled weights only, which are never loaded",
-            hint="Save the adapter once with save_pretrained, which writes safetensors.",
-        )
-    safetensors_path(folder / WEIGHTS, WHAT)
+    safetensors_in(folder, WEIGHTS, WHAT, "adapter")
     return kind

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crossweave.encoders.torchvision_compat import define_missing_schemas
-from crossweave.encoders.weights import hash_files, read_json, safetensors_path
+from crossweave.encoders.weights import hash_files, read_json, safetensors_in, safetensors_path
 from crossweave.errors import SettingsError
 
 WHAT = "encoder.path"
@@ -69,15 +69,9 @@ def read_config(path: Path) -> dict[str, Any]:
 def weight_files(path: Path) -> list[str]:
     """Names of a directory's safetensors files. Raises SettingsError where there are none, or only pickled weights."""
     index = path / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(read_json(index, WHAT)["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
-        if not (path / names[0]).is_file() and any(path.glob("*.bin")):
-            raise SettingsError(
-                f"{WHAT}: {str(path)!r} holds pickled weights only, which are never loaded",
-                hint="Save the model once with save_pretrained, which writes safetensors.",
-            )
+    if not index.is_file():
+        return [safetensors_in(path, "model.safetensors", WHAT, "model").name]
+    names = sorted(set(read_json(index, WHAT)["weight_map"].values()))
     for name in names:
         safetensors_path(path / name, WHAT)
     return names

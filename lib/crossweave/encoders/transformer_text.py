@@ -163,12 +163,7 @@ class TransformerEncoder(NeuralEncoder):
         self._pad_id = tokenizer.pad_token_id or 0
 
     def _encode(self, examples: list[Any]) -> FloatArray:
-        lengths_B = torch.tensor([len(ids) for ids in examples])
-        longest = int(lengths_B.max())
-        ids_BT = torch.full((len(examples), longest), self._pad_id, dtype=torch.int64)
-        for row, ids in enumerate(examples):
-            ids_BT[row, : len(ids)] = torch.from_numpy(ids)
-        mask_BT = torch.arange(longest)[None, :] < lengths_B[:, None]
+        ids_BT, mask_BT = pad(examples, self._pad_id)
         ids_BT, mask_BT = ids_BT.to(self._device), mask_BT.to(self._device)
         with torch.inference_mode():
             states_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
@@ -177,6 +172,15 @@ class TransformerEncoder(NeuralEncoder):
                 vectors_BD = torch.nn.functional.normalize(vectors_BD, dim=1)
             out: FloatArray = vectors_BD.cpu().numpy()
             return out
+
+
+def pad(texts: Sequence[np.ndarray], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of B texts side by side: int64 [B, T], padded on the right, and where they are none, bool [B, T]."""
+    lengths_B = torch.tensor([len(ids) for ids in texts])
+    ids_BT = torch.full((len(texts), int(lengths_B.max())), padding, dtype=torch.int64)
+    for row, ids in enumerate(texts):
+        ids_BT[row, : len(ids)] = torch.from_numpy(ids)
+    return ids_BT, torch.arange(ids_BT.shape[1])[None, :] < lengths_B[:, None]
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -58,6 +58,19 @@ def safetensors_path(path: Path, what: str) -> Path:
     return path
 
 
+def safetensors_in(folder: Path, name: str, what: str, made: str) -> Path:
+    """The safetensors file of a directory that may hold a pickled one instead; `made` says what it is a directory of.
+
+    Raises SettingsError where there is none, or only pickled weights.
+    """
+    if not (folder / name).is_file() and any(folder.glob("*.bin")):
+        raise SettingsError(
+            f"{what}: {str(folder)!r} holds pickled weights only, which are never loaded",
+            hint=f"Save the {made} once with save_pretrained, which writes safetensors.",
+        )
+    return safetensors_path(folder / name, what)
+
+
 def load_state(path: Path, what: str) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file, or of a .pth or .pt file that holds tensors and nothing else, on the CPU.
 

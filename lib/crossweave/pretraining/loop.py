@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from crossweave.alignment import find
 from crossweave.encoders.huggingface import import_transformers, load_model
 from crossweave.errors import InputContractError, TrainingDivergedError
 from crossweave.pretraining.learnable import Learnable
-from crossweave.pretraining.objectives import find_objective
+from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.objectives.base import Corpus, Objective
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.pretraining.tuning import apply_tuning, save_tuned, trainable_share
@@ -47,7 +48,7 @@ class PretrainOutcome:
 
 def build_objective(plan: PretrainPlan, total_steps: int) -> Objective[Any]:
     """Load the encoder, mark what may change, and put the objective on it; the same on every rank."""
-    task, kind = plan.task, find_objective(plan.task.objective)
+    task, kind = plan.task, find(OBJECTIVES, "objective", plan.task.objective)
     torch.manual_seed(plan.seed)
     encoder = load_model(import_transformers().AutoModel, plan.base)
     encoder.config.use_cache = False
@@ -55,7 +56,8 @@ def build_objective(plan: PretrainPlan, total_steps: int) -> Objective[Any]:
         encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         encoder.enable_input_require_grads()
     tuned = apply_tuning(encoder, task.tune, total_steps)
-    return kind(tuned, plan.vocabulary, plan.pooling, kind.Settings(**task.own))
+    objective: Objective[Any] = kind(tuned, plan.vocabulary, plan.pooling, kind.Settings(**task.own))
+    return objective
 
 
 def save_best(plan: PretrainPlan, learned: Path, folder: Path, adapter: Path) -> None:
@@ -77,7 +79,7 @@ class Pretrainer:
         self.plan, self.task, self.collective = plan, plan.task, collective
         self.device = choose_device(plan.device, collective.local_rank)
         self.precision = Precision(plan.task.precision, self.device)
-        kind = find_objective(plan.task.objective)
+        kind = find(OBJECTIVES, "objective", plan.task.objective)
         self.corpus, self.held_out = kind.usable(corpus), kind.usable(held_out)
         self.examples, self.judged = kind.examples(self.corpus), kind.examples(self.held_out)
         total, judged, idle = collective.sum(np.array([self.examples, self.judged, self.examples == 0]), "examples")
@@ -89,7 +91,7 @@ class Pretrainer:
         self.steps = max(1, int(total) // (self.task.batch * self.task.accumulate * collective.size))
         self.objective = build_objective(plan, self.steps * self.task.max_epochs).to(self.device)
         self.learnable = Learnable(self.objective, self.objective.encoder)
-        adam = torch.optim.AdamW(_groups(self.objective, plan.task.weight_decay), lr=plan.learning_rate)
+        adam = torch.optim.AdamW(_groups(self.objective, plan.task.weight_decay), lr=self.task.learning_rate)
         self.optimizer = collective.distribute(adam, self.objective, passes=self.task.accumulate)
         self._resume()
 
@@ -97,10 +99,8 @@ class Pretrainer:
         plan = self.plan
         self.checkpoints = Checkpoints(plan.folder / CHECKPOINTS, plan.keep_checkpoints, plan.checkpoint_minutes)
         warnings: list[str] = []
-        newest = self.checkpoints.newest(warnings.append) if self.collective.rank == 0 else None
-        self.state = self.checkpoints.restore(self.collective.from_first(newest), self.learnable, self.optimizer)
+        self.state = self.checkpoints.resume(self.collective, self.learnable, self.optimizer, warnings.append)
         self.precision.restore(self.state.scaler)
-        self.collective.start_equal(self.learnable, self.optimizer)
         self.resumed_from = self.state.step
         self.record = TrainingRecord(plan, self.collective.rank, self.state.epoch + 1)
         for text in warnings:
@@ -138,11 +138,10 @@ class Pretrainer:
         order = self.plan.draws(state.epoch, self.collective.rank).permutation(self.examples)
         self.objective.train()
         while state.epoch_step < self.steps:
-            loss = self._step(order)
+            loss, due = self._step(order)
             state.sums["loss"] = state.sums.get("loss", 0.0) + loss / self.steps
             state.step += 1
             state.epoch_step += 1
-            due = self.collective.from_first(self.checkpoints.due)
             if due and state.epoch_step < self.steps:
                 self._save()
         loss, state.sums, state.epoch_step = state.sums["loss"], {}, 0
@@ -155,11 +154,14 @@ class Pretrainer:
         self._save()
         self.record.line({"epoch": state.epoch, **shown})
 
-    def _step(self, order: np.ndarray) -> float:
-        """Take one optimizer step on the mean gradient of the batches of all ranks; returns their mean loss."""
+    def _step(self, order: np.ndarray) -> tuple[float, bool]:
+        """Take one optimizer step on the mean gradient of the batches of all ranks.
+
+        Returns their mean loss, and whether a checkpoint is due: by one clock, so that all ranks agree.
+        """
         task, state = self.task, self.state
         passes = self.collective.size * task.accumulate
-        rate = learning_rate(self.plan, passes, state.step, self.steps * task.max_epochs)
+        rate = learning_rate(task, passes, state.step, self.steps * task.max_epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -179,12 +181,14 @@ class Pretrainer:
             self.precision.step(self.optimizer)
         if task.tune.method == "adalora":
             self.objective.encoder.base_model.update_and_allocate(state.step + 1)
-        mean = float(self.collective.sum(np.array([total]), "loss")[0]) / self.collective.size
+        due = self.collective.rank == 0 and self.checkpoints.due
+        whole, due_ranks = self.collective.sum(np.array([total, due]), "loss")
+        mean = float(whole) / self.collective.size
         if not math.isfinite(mean):
             raise TrainingDivergedError(
                 f"the loss is not finite after {state.step} steps", "lower the task's learning_rate or clip_norm"
             )
-        return mean
+        return mean, due_ranks > 0
 
     def _judge(self) -> float:
         """Return the mean loss of what all ranks held out, drawn alike after every epoch, and keep the best weights."""

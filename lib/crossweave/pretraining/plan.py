@@ -28,21 +28,6 @@ class PretrainPlan:
     keep_checkpoints: int = 2
     checkpoint_minutes: float = 10.0
 
-    @property
-    def learning_rate(self) -> float:
-        """The peak."""
-        return self.task.learning_rate
-
-    @property
-    def lr_scaling(self) -> str:
-        """With the batches that a step averages over."""
-        return self.task.lr_scaling
-
-    @property
-    def warmup_steps(self) -> int:
-        """Optimizer steps up to the peak."""
-        return self.task.warmup_steps
-
     def draws(self, *numbers: int) -> np.random.Generator:
         """Return the random numbers of an epoch, a step and a rank; a resumed run draws the same ones."""
         return np.random.default_rng(np.random.SeedSequence([self.seed, *numbers]))

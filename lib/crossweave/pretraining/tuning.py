@@ -15,7 +15,7 @@ LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
 """How transformers name their layers: encoder.layer.3.…, h.3.…, layers.3.…"""
 
 
-def apply_tuning(model: Any, tuning: Tuning, total_steps: int, causal: bool = False) -> Any:
+def apply_tuning(model: Any, tuning: Tuning, total_steps: int) -> Any:
     """Return the model with the weights that may change marked, and all others frozen.
 
     `total_steps` is how many optimizer steps there will be, by which AdaLoRA (Zhang et al. 2023) spends its budget.
@@ -25,7 +25,7 @@ def apply_tuning(model: Any, tuning: Tuning, total_steps: int, causal: bool = Fa
         return model.requires_grad_(True)
     if tuning.method == "last":
         return _open_last_layers(model, tuning.layers)
-    return _with_adapter(model, tuning, total_steps, causal)
+    return _with_adapter(model, tuning, total_steps)
 
 
 def trainable_share(model: torch.nn.Module) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def save_tuned(model: Any, tuning: Tuning, folder: Path, adapter: Path) -> None:
 
     Prefixes (Li & Liang 2021) are no weights of the model, and are never merged.
     """
-    if is_adapter(tuning) and not (tuning.merge and tuning.method != "prefix"):
+    if is_adapter(tuning) and (not tuning.merge or tuning.method == "prefix"):
         model.save_pretrained(str(adapter), safe_serialization=True)
         return
     whole = model.merge_and_unload() if is_adapter(tuning) else model
@@ -65,17 +65,17 @@ def _open_last_layers(model: Any, count: int) -> Any:
     return model
 
 
-def _with_adapter(model: Any, tuning: Tuning, total_steps: int, causal: bool) -> Any:
+def _with_adapter(model: Any, tuning: Tuning, total_steps: int) -> Any:
     import peft
 
-    kind = peft.TaskType.CAUSAL_LM if causal else peft.TaskType.FEATURE_EXTRACTION
-    low: dict[str, Any] = {"r": tuning.rank, "lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout}
+    kind = peft.TaskType.FEATURE_EXTRACTION
+    low: dict[str, Any] = {"lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout}
     if tuning.method == "lora":
-        chosen: Any = peft.LoraConfig(task_type=kind, **low)
+        chosen: Any = peft.LoraConfig(task_type=kind, r=tuning.rank, **low)
     elif tuning.method == "adalora":
-        own: dict[str, Any] = {"target_r": max(1, tuning.rank // 2), "init_r": tuning.rank, "total_step": total_steps}
-        own |= {"tinit": total_steps // 10, "tfinal": total_steps // 3, "deltaT": 1}
-        chosen = peft.AdaLoraConfig(task_type=kind, **{**low, **own})
+        low |= {"init_r": tuning.rank, "target_r": max(1, tuning.rank // 2), "total_step": total_steps}
+        low |= {"tinit": total_steps // 10, "tfinal": total_steps // 3, "deltaT": 1}
+        chosen = peft.AdaLoraConfig(task_type=kind, **low)
     elif tuning.method == "ia3":
         chosen = peft.IA3Config(task_type=kind)
     else:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,21 +16,12 @@ from safetensors.torch import load_file, save_file
 from crossweave.storage.copies import FileMark, mark_file, verified
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place, read_json, write_json
+from crossweave.training.collective import Collective, Stateful
 
 CHECKPOINTS = "checkpoints"  # in the folder of a training
 BEST = "best.safetensors"
 OPTIMIZER = "optimizer/"
 MODEL = "model/"
-
-
-class Stateful(Protocol):
-    """What has weights to keep: a module, or a part of one."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return them by name."""
-
-    def load_state_dict(self, state: Any) -> Any:
-        """Take them over."""
 
 
 @dataclass
@@ -115,6 +106,16 @@ class Checkpoints:
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         model.load_state_dict(weights)
         _unflatten(optimizer, {k.removeprefix(OPTIMIZER): v for k, v in tensors.items() if k.startswith(OPTIMIZER)})
+        return state
+
+    def resume(
+        self, collective: Collective, model: Stateful, optimizer: torch.optim.Optimizer, warn: Callable[[str], None]
+    ) -> TrainingState:
+        """Go on from the newest whole checkpoint, every rank from the same one; returns where that was."""
+        # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
+        newest = collective.from_first(self.newest(warn) if collective.rank == 0 else None)
+        state = self.restore(newest, model, optimizer)
+        collective.start_equal(model, optimizer)
         return state
 
     def _whole(self, name: str) -> tuple[Path, TrainingState]:

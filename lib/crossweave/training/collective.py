@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from crossweave.storage.location import Location
-from crossweave.training.checkpoint import Stateful
 from crossweave.training.rank_ends import (
     end_plainly,
     first_failure,
@@ -40,6 +39,16 @@ class Limits:
     stall_warn_seconds: int = 60  # a rank that the others wait for is named in the ranks' output
     stall_seconds: int = 300  # after which the others give it up
     min_ranks: int | None = None  # elastic: the loss of ranks down to this many is survived; None: no loss is
+
+
+class Stateful(Protocol):
+    """What has weights to keep: a module, or a part of one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return them by name."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take them over."""
 
 
 class Collective:

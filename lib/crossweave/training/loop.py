@@ -108,11 +108,8 @@ class Trainer:
         plan, rank = self.plan, self.collective.rank
         self.checkpoints = Checkpoints(plan.folder / CHECKPOINTS, plan.keep_checkpoints, plan.checkpoint_minutes)
         warnings: list[str] = []
-        # Every rank reads the checkpoint that rank 0 found (the folder is shared), then gets rank 0's values.
-        newest = self.collective.from_first(self.checkpoints.newest(warnings.append) if rank == 0 else None)
-        self.state = self.checkpoints.restore(newest, self.model, self.optimizer)
+        self.state = self.checkpoints.resume(self.collective, self.model, self.optimizer, warnings.append)
         self.precision.restore(self.state.scaler)
-        self.collective.start_equal(self.model, self.optimizer)
         self.resumed_from, self.resumed_from_step = self.state.epoch, self.state.step
         self.record = TrainingRecord(plan, rank, self.state.epoch + 1)
         if self.collective.attempts > 1:

@@ -12,7 +12,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from tiny import WORDS, tiny_bert
+from tiny import tiny_bert, tiny_gpt
 
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
@@ -92,13 +92,7 @@ def test_an_adapter_made_under_a_head_is_the_encoder_s_too(bert: Path, tmp_path:
 
 
 def test_a_prefix_in_front_of_a_decoder_counts(tmp_path: Path) -> None:
-    transformers = import_transformers()
-    torch.manual_seed(2)
-    config = transformers.GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=32)
-    base = tmp_path / "gpt"
-    transformers.GPT2Model(config).save_pretrained(base)
-    tokenizer = transformers.BertTokenizerFast(vocab={word: index for index, word in enumerate(WORDS)})
-    tokenizer.save_pretrained(base)
+    base = tiny_gpt(tmp_path / "gpt")
     prefix = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=3)
     model, folder = adapted(base, prefix, tmp_path / "adapter")
     chosen = encoder(base, folder)

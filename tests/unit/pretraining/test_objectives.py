@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import WORDS, tiny_bert
 
+from crossweave.alignment import find
 from crossweave.encoders.huggingface import import_transformers
-from crossweave.pretraining.objectives import OBJECTIVES, find_objective
+from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.objectives.base import Corpus, Objective, Texts, Vocabulary
 
 SPECIAL = frozenset(WORDS.index(word) for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
@@ -34,8 +35,9 @@ def gpt() -> Any:
 
 
 def objective(name: str, encoder: Any, **own: Any) -> Objective[Any]:
-    kind = find_objective(name)
-    return kind(encoder, VOCABULARY, "mean", kind.Settings(**own))
+    kind = find(OBJECTIVES, "objective", name)
+    made: Objective[Any] = kind(encoder, VOCABULARY, "mean", kind.Settings(**own))
+    return made
 
 
 def texts(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def texts(count: int, seed: int = 0) -> list[np.ndarray]:
 @settings(deadline=None, max_examples=50)
 @given(share=st.floats(0.05, 0.5), count=st.integers(1, 12), seed=st.integers(0, 99))
 def test_of_every_text_a_word_is_hidden_and_never_padding_or_a_mark(share: float, count: int, seed: int) -> None:
-    masked = find_objective("masked")
+    masked = find(OBJECTIVES, "objective", "masked")
     own = object.__new__(masked)
     torch.nn.Module.__init__(own)
     own.vocabulary, own.settings = VOCABULARY, masked.Settings(share=share)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import WORDS, tiny_bert
+from tiny import tiny_bert, tiny_gpt
 
 from crossweave.config.pretraining import Tuning
 from crossweave.encoders import make_encoder
@@ -29,13 +29,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    transformers, folder = import_transformers(), tmp_path_factory.mktemp("gpt")
-    torch.manual_seed(2)
-    config = transformers.GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=32)
-    transformers.GPT2Model(config).save_pretrained(folder)
-    words = {word: index for index, word in enumerate(WORDS)}
-    transformers.BertTokenizerFast(vocab=words).save_pretrained(folder)
-    return folder
+    return tiny_gpt(tmp_path_factory.mktemp("gpt"))
 
 
 def tuned(base: Path, tuning: Tuning, steps: int = 3) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from crossweave.encoders.base import EncoderSettings
+from crossweave.encoders.transformer_text import pad
 
 Ids = np.ndarray
 """The token ids of a text, int32 [T]."""
@@ -57,7 +58,6 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
 
     Settings: ClassVar[type[EncoderSettings]] = EncoderSettings
     reads_histories: ClassVar[bool] = False
-    needs_mask: ClassVar[bool] = False  # a word of the tokenizer's that stands for a hidden one
 
     def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
         super().__init__()
@@ -83,11 +83,7 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
 
     def padded(self, texts: Sequence[Ids]) -> Texts:
         """Put texts side by side, padding on the right."""
-        lengths_B = torch.tensor([len(ids) for ids in texts])
-        ids_BT = torch.full((len(texts), int(lengths_B.max())), self.vocabulary.padding, dtype=torch.int64)
-        for row, ids in enumerate(texts):
-            ids_BT[row, : len(ids)] = torch.from_numpy(np.asarray(ids, np.int64))
-        return Texts(ids_BT, torch.arange(ids_BT.shape[1])[None] < lengths_B[:, None])
+        return Texts(*pad(texts, self.vocabulary.padding))
 
     def states(self, texts: Texts) -> Tensor:
         """Return the encoder's token vectors [B, T, D]."""
@@ -116,3 +112,13 @@ class TiedHead(torch.nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Token vectors [..., D] to scores [..., V]."""
         return self.transform(states) @ self._words[0].T.to(states.dtype) + self.bias_V
+
+
+class WordObjective(Objective[Batch]):
+    """An objective that tells words, by a head of its own."""
+
+    transform: ClassVar[bool]  # as TiedHead takes it
+
+    def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
+        super().__init__(encoder, vocabulary, pooling, settings)
+        self.head = TiedHead(encoder, self.transform)

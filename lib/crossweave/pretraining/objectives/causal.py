@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crossweave.encoders.base import EncoderSettings
-from crossweave.pretraining.objectives.base import Corpus, Objective, Texts, TiedHead, Vocabulary
+from crossweave.pretraining.objectives.base import Corpus, Texts, WordObjective
 
 
-class Causal(Objective[Texts]):
+class Causal(WordObjective[Texts]):
     """Cross-entropy of every word but the first, given those before it."""
 
-    def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
-        super().__init__(encoder, vocabulary, pooling, settings)
-        self.head = TiedHead(encoder, transform=False)
+    transform: ClassVar[bool] = False
 
     @classmethod
     def usable(cls, corpus: Corpus) -> Corpus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crossweave.encoders.base import EncoderSettings
-from crossweave.pretraining.objectives.base import Corpus, Objective, Texts, TiedHead, Vocabulary
+from crossweave.pretraining.objectives.base import Corpus, Texts, WordObjective
 
 
 class MaskedSettings(EncoderSettings):
@@ -29,16 +29,12 @@ class MaskedTexts:
     words_H: Tensor  # the words where `hidden_BT`, row by row
 
 
-class Masked(Objective[MaskedTexts]):
+class Masked(WordObjective[MaskedTexts]):
     """Cross-entropy of the hidden words: 8 of 10 are masked, 1 is another word, 1 stays; each text has one at least."""
 
     Settings: ClassVar[type[EncoderSettings]] = MaskedSettings
-    needs_mask = True
+    transform: ClassVar[bool] = True
     settings: MaskedSettings
-
-    def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
-        super().__init__(encoder, vocabulary, pooling, settings)
-        self.head = TiedHead(encoder, transform=True)
 
     def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> MaskedTexts:
         """Hide words of the chosen texts."""
