@@ -78,7 +78,7 @@ def test_odd_names_types_and_paths_end_in_the_catalog_and_stay_unchanged_the_nex
         "brand": "50% ü", "Größe (cm)": "2.5", "made": "1970-01-01 00:00:00.000001", "at": "00:00:00",
     }  # fmt: skip
     events = sorted((row["item_id"], row["weight"], row["event_time"]) for row in chain.table("interactions"))
-    moment = datetime.datetime(2025, 1, 1)
+    moment = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
     assert events == [("0", 2.5, moment), ("1", 4.0, moment)]
     assert [dict(row["attributes"]) for row in chain.table("users")] == [{"age (y)": "7"}]
     assert first["metrics"]["embed.text.encoded"] == 2

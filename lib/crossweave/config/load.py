@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from crossweave.config.plain import merged, read_file, read_pair, read_text, resolved, short, sound
@@ -67,7 +67,8 @@ def settings_yaml(settings: Settings) -> str:
 
     What comes from the environment stays a reference to it, and secrets are left out.
     """
-    return yaml.safe_dump(saved_settings(settings), sort_keys=False, allow_unicode=True)
+    # By the writer that goes with the reader: others leave a text such as 1e5 bare, which OmegaConf reads as a number.
+    return OmegaConf.to_yaml(OmegaConf.create(saved_settings(settings)))
 
 
 def _is_laid_over(place: Place, values: Mapping[str, Any]) -> bool:

@@ -131,6 +131,8 @@ def _sound(path: str, value: Any, wrong: list[str]) -> Any:
 def _text(path: str, value: str) -> str:
     if "\0" in value:
         raise ValueError("text cannot hold a null byte")
+    if value == "???":
+        raise ValueError("??? stands for a value that is missing")  # whoever reads it back is told so by OmegaConf
     try:
         value.encode()
     except UnicodeEncodeError as error:

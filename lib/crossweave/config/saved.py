@@ -18,6 +18,8 @@ USERS_NAMES = frozenset({"derived", "allow", "block", "at_most", "segments", "mo
 USERS_NAMES |= {"columns", "shares", "space"}
 """Sections whose keys are names that users gave: a column called `key` is none."""
 _DEFAULT = re.compile(r"(\$\{\s*oc\.env:\s*([^,}\s]+)\s*,)([^}]*)(\})")
+_REFERENCE = re.compile(r"(\\*)\$\{")
+"""What would be read back as a reference; of backslashes in front of one, OmegaConf takes two for one."""
 _asked: list[str] = []  # variables that were read from the environment since the list was emptied
 
 
@@ -100,8 +102,7 @@ def _without_secrets(value: Any, place: Place) -> Any:
         return [_without_secrets(below, (*place, number)) for number, below in enumerate(value)]
     if _is_secret(place) and value not in (None, "") and not isinstance(value, bool):
         return HIDDEN
-    # What is read back must not be taken for a reference that somebody escaped.
-    return without_credentials(value.replace("${", "\\${")) if isinstance(value, str) else value
+    return without_credentials(_REFERENCE.sub(r"\1\1\\${", value)) if isinstance(value, str) else value
 
 
 def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossweave.config import Settings, load_settings, override, settings_yaml
 from crossweave.config.load import REPOSITORY_CONF, nested
+from crossweave.config.plain import read_text, resolved
 from crossweave.errors import SettingsError
 
 LOCAL = REPOSITORY_CONF / "local.yaml"
@@ -46,7 +46,10 @@ SCALARS = st.one_of(
     st.integers(-3, 3),
     st.floats(),
     st.text(max_size=12),
-    st.sampled_from(["", " ", "\0", "${seed}", "${", "???", "s3://a/b", "~", "/", ".", "a" * 5000, "\ud800", "1e999"]),
+    st.sampled_from(
+        ["", " ", "\0", "???", "s3://a/b", "~", "/", ".", "a" * 5000, "\ud800", "1e999", "1e5", "0x1", "on"]
+    ),
+    st.sampled_from(["${seed}", "${", "\\${", "a\\${seed}b", "\\\\\\${"]),  # references, escaped or torn
     st.dates(),
     st.binary(max_size=4),
 )
@@ -68,7 +71,7 @@ def test_any_value_at_any_path_gives_settings_that_can_be_saved_or_is_refused(pa
         assert error.message
         assert "Traceback" not in error.message
         return
-    assert Settings.model_validate(yaml.safe_load(settings_yaml(taken))) == taken
+    assert Settings.model_validate(resolved(read_text(settings_yaml(taken)))) == taken  # as a settings file is read
 
 
 @settings(max_examples=25, deadline=None)
