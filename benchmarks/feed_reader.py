@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from crossweave.feeding.datasets import describe_file, part_files
 from crossweave.feeding.items import forget_items, open_items
-from crossweave.feeding.manifest import Manifest, describe_file, part_files
+from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.reader import read_row_groups
 from crossweave.storage.location import Location
 from crossweave.training.item_tower import gather_items, in_memory

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossweave.config import load_settings
-from crossweave.feeding.manifest import Manifest, describe_file, load_manifest, part_files
+from crossweave.feeding.datasets import describe_file, part_files
+from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.feeding.schema import SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.writer import write_dataset
 from crossweave.storage.location import Location

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossweave import pipeline
 from crossweave.config import Settings
-from crossweave.feeding.manifest import TensorFile, describe_file, part_files
+from crossweave.feeding.datasets import TensorFile, describe_file, part_files
 from crossweave.runtime.job import StageList, run_job
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place

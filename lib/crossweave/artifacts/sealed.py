@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from crossweave.errors import ArtifactError
-from crossweave.storage.copies import FileMark, mark_file, verified
+from crossweave.storage.copies import FileMark, mark_file, verified, verified_folder
 from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
 from crossweave.storage.records import Place, read_record, write_record
@@ -58,6 +58,11 @@ class Sealed:
             raise ArtifactError(f"the {self.kind.word} {self.folder} has no file {name}", self.kind.remedy(self.folder))
         what = f"file of the {self.kind.word}"
         return verified(self.folder / name, self.files[name], what, self.kind.remedy(self.folder))
+
+    def here(self) -> Path:
+        """Return the artifact's folder, on this machine; ArtifactError where a file is not the one that was made."""
+        what = f"file of the {self.kind.word}"
+        return verified_folder(self.folder, self.files, what, self.kind.remedy(self.folder))
 
     def array(self, name: str) -> np.ndarray:
         """Map an array into memory, copy-on-write: torch wants writable ones, and a host's processes share the rest."""

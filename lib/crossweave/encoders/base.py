@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -230,6 +231,18 @@ class Encoder(abc.ABC):
     def _weights_hash(self) -> str:
         """Hex hash of the weights' content; empty for an encoder without weights."""
         return ""
+
+    @final
+    def with_files(self, **places: Path) -> Self:
+        """Return this encoder with its files elsewhere: the same ones, by settings that leave the vectors as they are.
+
+        Raises ValueError for a setting that does not.
+        """
+        if not places.keys() <= self.neutral_settings:
+            raise ValueError(f"{', '.join(places.keys() - self.neutral_settings)} of {self.name} decides vectors")
+        moved = object.__new__(type(self))
+        moved.__setstate__(self.__getstate__() | {"settings": self.settings.model_copy(update=places)})
+        return moved
 
     def __getstate__(self) -> dict[str, Any]:
         # Weights never travel; dim and fingerprint do, so that a worker need not hash the weights again.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from crossweave.errors import ArtifactError
-from crossweave.storage.copies import FileMark, mark_of, verified
+from crossweave.feeding.datasets import Datasets, TensorFile, files_of
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place, digest, read_record, write_record
 
@@ -19,16 +16,7 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class TensorFile:
-    """One Parquet file: name, mark, and the rows of each of its row groups."""
-
-    name: str
-    mark: FileMark
-    row_groups: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Datasets):
     """A tensor set: its folder, dataset files, modality dims, user attributes and counts."""
 
     folder: Location
@@ -56,23 +44,10 @@ class Manifest:
         """Of what the item tensors hold, whatever they were made from."""
         return digest([self.items, [file.mark.sha256 for file in self.item_files], list(self.modalities.items())])
 
-    def places(self, dataset: str) -> list[Location]:
-        """Return the files of `items` or `sequences`, in order."""
-        return [self.folder / dataset / file.name for file in self.files(dataset)]
-
-    def rows(self, dataset: str) -> int:
-        """Return the rows of a dataset."""
-        return sum(sum(file.row_groups) for file in self.files(dataset))
-
-    def shard_rows(self, shard: int, shards: int) -> int:
-        """Return how many sequence rows a rank reads in an epoch; files (one row group each) are dealt out in turn."""
-        return sum(sum(file.row_groups) for file in self.sequence_files[shard::shards])
-
-    def verified(self, dataset: str, shard: int = 0, shards: int = 1) -> list[Path]:
-        """Return a shard's files, on this machine; ArtifactError naming the first that is not as it was written."""
-        files, places = self.files(dataset)[shard::shards], self.places(dataset)[shard::shards]
-        how = remedy(self.folder)
-        return [verified(at, file.mark, "tensor file", how) for file, at in zip(files, places, strict=True)]
+    @property
+    def remedy(self) -> str:
+        """How to make a damaged set anew."""
+        return remedy(self.folder)
 
     def verify(self) -> None:
         """Compare every file; raises ArtifactError naming the first that differs."""
@@ -100,7 +75,7 @@ def load_manifest(folder: Place) -> Manifest | None:
         return None
     value = read_record(path, SCHEMA, remedy(folder))
     for key in ("item_files", "sequence_files"):
-        value[key] = tuple(TensorFile(f["name"], FileMark(**f["mark"]), tuple(f["row_groups"])) for f in value[key])
+        value[key] = files_of(value[key])
     value["modalities"] = dict(value["modalities"])
     value["attributes"] = {name: tuple(values) for name, values in value["attributes"]}
     return Manifest(folder=folder, **value)
@@ -119,16 +94,3 @@ def required_manifest(folder: Place, fingerprint: str | None = None) -> Manifest
 def remedy(folder: Place) -> str:
     """Say how to make a damaged set anew."""
     return f"remove the folder {folder} and run ./submit.sh tensors, which makes it anew"
-
-
-def part_files(folder: Location) -> list[Location]:
-    """Return the Parquet files of a dataset folder, by name."""
-    return [place for place in folder.children() if place.name.startswith("part-") and place.name.endswith(".parquet")]
-
-
-def describe_file(place: Location) -> TensorFile:
-    """Describe a Parquet file of a dataset."""
-    with place.open() as stream:
-        metadata = pq.ParquetFile(stream).metadata
-    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return TensorFile(place.name, mark_of(place), groups)

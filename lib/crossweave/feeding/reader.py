@@ -15,7 +15,7 @@ from typing import Any
 from petastorm import make_batch_reader
 
 from crossweave.errors import ReconciliationError
-from crossweave.feeding.manifest import Manifest
+from crossweave.feeding.datasets import Datasets
 from crossweave.storage.location import Location
 
 RowGroup = dict[str, Any]
@@ -23,19 +23,18 @@ RowGroup = dict[str, Any]
 
 
 def read_row_groups(
-    manifest: Manifest, dataset: str, shard: int = 0, shards: int = 1, shuffle_seed: int | None = None
+    datasets: Datasets, dataset: str, shard: int = 0, shards: int = 1, shuffle_seed: int | None = None
 ) -> Iterator[RowGroup]:
-    """Yield the row groups of one shard of `items` or `sequences` once, in a seeded order if asked.
+    """Yield the row groups of one shard of a dataset once, in a seeded order if asked.
 
     Raises ReconciliationError where other rows came than the manifest promises.
     """
     # One row group a file, so a shard is a list of files. Petastorm's own sharding refuses every shard where there are
     # fewer row groups than shards.
-    shard_files = manifest.files(dataset)[shard::shards]
-    expected = sum(sum(file.row_groups) for file in shard_files)
+    expected = datasets.rows(dataset, shard, shards)
     if expected == 0:
         return
-    urls = [Location("file", "", str(path)).url for path in manifest.verified(dataset, shard, shards)]
+    urls = [Location("file", "", str(path)).url for path in datasets.verified(dataset, shard, shards)]
     rows = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Petastorm reads through pyarrow's legacy dataset API
@@ -58,5 +57,5 @@ def read_row_groups(
     if rows != expected:
         raise ReconciliationError(
             f"shard {shard} of {shards} of the {dataset} tensors gave {rows} rows, the manifest promises {expected}",
-            "run ./submit.sh tensors again; if it stays, please report it",
+            f"{datasets.remedy}; if it stays, please report it",
         )

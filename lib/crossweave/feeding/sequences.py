@@ -51,7 +51,7 @@ def read_epoch(
 
     The order of row groups and of the rows within a few of them follows the seed.
     """
-    if manifest.shard_rows(shard, shards) == 0:
+    if manifest.rows("sequences", shard, shards) == 0:
         shard, shards = 0, 1  # fewer row groups than ranks: this rank repeats others' rows rather than none
     rng = np.random.default_rng(seed)
     pool = SequenceRows([], [], [], np.empty(0, CODES), np.empty((0, len(manifest.attributes)), CODES))

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,37 @@ def verified(place: Location, mark: FileMark, what: str, remedy: str) -> Path:
         try:
             verify_file(copy, mark, what, remedy)
         except ArtifactError:
-            _fetch(place, copy, mark, what, remedy)
+            _fetch(place, copy, mark, what, remedy, copy.parent)
         os.utime(copy, ns=(time.time_ns(), copy.stat().st_mtime_ns))  # last opened now, changed never
+    return copy
+
+
+def verified_folder(place: Location, marks: Mapping[str, FileMark], what: str, remedy: str) -> Path:
+    """Return a folder, on this machine, whose files are what their marks say; other files in it do not count.
+
+    Raises as `verified` does. Libraries that load a model want its files side by side, under their own names.
+    """
+    if place.is_local:
+        for name, mark in marks.items():
+            verify_file(place.local / name, mark, what, remedy)
+        return place.local
+    named = "".join(f"{name}\0{mark.sha256}\n" for name, mark in sorted(marks.items()))
+    copy = host_folder("-copies") / hashlib.sha256(named.encode()).hexdigest()
+    with _alone(copy):
+        try:
+            for name, mark in marks.items():
+                verify_file(copy / name, mark, what, remedy)
+        except ArtifactError:
+            shutil.rmtree(copy, ignore_errors=True)
+            draft = temporary(copy)
+            try:
+                for name, mark in marks.items():
+                    (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                    _fetch(place / name, draft / name, mark, what, remedy, copy.parent)
+                draft.rename(copy)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        os.utime(copy)
     return copy
 
 
@@ -92,14 +121,14 @@ def _verify(path: Path, mark: FileMark, name: str, remedy: str) -> None:
     _VERIFIED.add(key)
 
 
-def _fetch(place: Location, copy: Path, mark: FileMark, what: str, remedy: str) -> None:
-    """Copy a file to this host; nobody sees a copy that is not whole."""
+def _fetch(place: Location, copy: Path, mark: FileMark, what: str, remedy: str, room: Path) -> None:
+    """Copy a file to this host; nobody sees a copy that is not whole. `room` is the folder of all copies."""
     entry = place.entry()
     if entry is None:
         raise ArtifactError(f"{what} {place} cannot be read: it is gone", remedy)
     if entry.size != mark.size:
         raise ArtifactError(f"{what} {place} has {entry.size} bytes instead of {mark.size}", remedy)
-    _make_room(copy.parent, mark.size)
+    _make_room(room, mark.size)
     draft = temporary(copy)
     try:
         place.download(draft)
@@ -120,14 +149,19 @@ def _make_room(folder: Path, size: int) -> None:
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process has made room just now
             if not path.name.startswith("."):
+                own = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+                held += own
                 stat = path.stat()
-                held += stat.st_size
-                found.append((stat.st_atime_ns, stat.st_size, path))
+                # Of a folder, to look into it is to open it: the time of change stands for that of opening there.
+                found.append((stat.st_mtime_ns if path.is_dir() else stat.st_atime_ns, own, path))
     for opened, own, path in sorted(found):
         # Who was told of a copy a moment ago has yet to open it.
         if held <= most or time.time_ns() - opened < YOUNG_SECONDS * 10**9:
             return
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
         held -= own
 
 

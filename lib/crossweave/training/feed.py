@@ -22,7 +22,7 @@ class EpochFeed:
 
     def __init__(self, manifest: Manifest, maker: BatchMaker, plan: TrainingPlan, rank: int, size: int) -> None:
         self._manifest, self._maker, self._plan, self._rank, self._size = manifest, maker, plan, rank, size
-        largest = max(manifest.shard_rows(shard, size) for shard in range(size))
+        largest = max(manifest.rows("sequences", shard, size) for shard in range(size))
         self.steps = max(1, math.ceil(largest / (plan.batch_users * plan.accumulate)))
 
     def read(self, epoch: int, first_step: int) -> Iterator[tuple[int, StepBatch]]:

@@ -32,7 +32,7 @@ def validate(
     targets = model.targets(history if plan.ids_in_validation else all_items(model, items, with_ids=False))
     trained = torch.from_numpy(items.popularity_N > 0).to(targets.bias_S.device)
     total, users = 0.0, 0
-    for rows in read_all(manifest, rank, size) if manifest.shard_rows(rank, size) else ():
+    for rows in read_all(manifest, rank, size) if manifest.rows("sequences", rank, size) else ():
         judged = rows.take(np.flatnonzero([len(held_out) > 0 for held_out in rows.held_out]))
         for start in range(0, len(judged), USERS_AT_ONCE):
             some = judged.take(np.arange(start, min(start + USERS_AT_ONCE, len(judged))))

@@ -22,9 +22,10 @@ from support import described
 
 from crossweave.errors import ReconciliationError, TableError
 from crossweave.feeding.arrays import bytes_to_arrays, lists_to_bytes
+from crossweave.feeding.datasets import TensorFile
 from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import forget_items, host_cache, open_items
-from crossweave.feeding.manifest import Manifest, TensorFile, load_manifest
+from crossweave.feeding.manifest import Manifest, load_manifest
 from crossweave.feeding.reader import read_row_groups
 from crossweave.feeding.schema import SEQUENCES, items_schema
 from crossweave.feeding.sequences import read_all, read_epoch
@@ -159,7 +160,7 @@ def test_an_unsharded_read_gives_every_row_once_in_the_order_of_the_files(writte
 def test_shards_are_disjoint_and_together_complete(written: Manifest, shards: int, seed: int | None) -> None:
     parts = [users(written, shard, shards, seed) for shard in range(shards)]
     assert sorted(user for part in parts for user in part) == list(range(USERS))
-    assert [len(part) for part in parts] == [written.shard_rows(shard, shards) for shard in range(shards)]
+    assert [len(part) for part in parts] == [written.rows("sequences", shard, shards) for shard in range(shards)]
     assert min(len(part) for part in parts) >= 7  # no shard starves
 
 
@@ -210,7 +211,7 @@ def test_an_epoch_of_enough_steps_gives_every_row_exactly_once(written: Manifest
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 6, 8])
 def test_every_rank_gets_equal_steps_however_uneven_the_shards(written: Manifest, shards: int) -> None:
-    steps = max(-(-written.shard_rows(shard, shards) // 4) for shard in range(shards)) + 2
+    steps = max(-(-written.rows("sequences", shard, shards) // 4) for shard in range(shards)) + 2
     for shard in range(shards):
         batches = epoch(written, shard, shards, seed=3, batch=4, steps=steps)
         assert len(batches) == steps
@@ -220,7 +221,7 @@ def test_every_rank_gets_equal_steps_however_uneven_the_shards(written: Manifest
 def test_two_ranks_share_an_epoch_without_overlap(written: Manifest) -> None:
     rows = Counter()
     for shard in range(2):
-        steps = -(-written.shard_rows(shard, 2) // 4)
+        steps = -(-written.rows("sequences", shard, 2) // 4)
         rows += Counter(row for batch in epoch(written, shard, 2, 3, 4, steps) for row in batch)
     assert rows == EVERY_ROW
 

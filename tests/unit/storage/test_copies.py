@@ -166,3 +166,40 @@ def test_a_file_of_a_disk_is_read_where_it_lies(tmp_path: Path) -> None:
     place = Location.of(tmp_path / "model")
     assert verified(place, stored(place, b"weights", tmp_path), "model", REMEDY) == tmp_path / "model"
     assert held() == []
+
+
+def test_a_folder_s_copy_has_its_files_under_their_own_names_and_is_mended_and_bounded_like_files(
+    s3: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = {"config.json": b"{}", "1_Pooling/config.json": b"[]", "model.safetensors": b"w" * 40}
+    marks = {name: stored(s3 / "m" / name, content, tmp_path) for name, content in marks.items()}
+    here = copies.verified_folder(s3 / "m", marks, "file of the encoder", REMEDY)
+    assert (here / "1_Pooling" / "config.json").read_bytes() == b"[]"
+    assert copies.verified_folder(s3 / "m", marks, "file of the encoder", REMEDY) == here
+    assert held() == [here.name]
+
+    (here / "model.safetensors").write_bytes(b"other")
+    again = copies.verified_folder(s3 / "m", marks, "file of the encoder", REMEDY)
+    assert (again / "model.safetensors").read_bytes() == b"w" * 40
+
+    monkeypatch.setenv(copies.MOST, "0.00000005")
+    old = 1_000_000_000
+    os.utime(here, ns=(old, old))
+    other = stored(s3 / "b", b"b" * 20, tmp_path)
+    verified(s3 / "b", other, "model", REMEDY)
+    assert here.name not in held()
+
+    with pytest.raises(ArtifactError, match="is gone"):
+        copies.verified_folder(s3 / "m", marks | {"lost.json": marks["config.json"]}, "file of the encoder", REMEDY)
+    assert not [path for path in copies.host_folder("-copies").iterdir() if path.is_dir()]
+
+
+def test_a_local_folder_is_read_where_it_lies_and_a_changed_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    marks = {"config.json": mark_file(folder / "config.json")}
+    assert copies.verified_folder(Location.of(folder), marks, "file of the encoder", REMEDY) == folder
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(ArtifactError, match=r"file of the encoder .*config.json is not the one that was written"):
+        copies.verified_folder(Location.of(folder), marks, "file of the encoder", REMEDY)

@@ -11,8 +11,9 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 
 from crossweave.errors import InputContractError, ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
+from crossweave.feeding.datasets import TensorFile, describe_file, part_files
 from crossweave.feeding.leakage import check_tensors
-from crossweave.feeding.manifest import Manifest, TensorFile, describe_file, part_files
+from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
 from crossweave.feeding.writer import write_dataset
