@@ -15,6 +15,7 @@ usage: ./submit.sh JOB [--conf FILE]… [--set section.key=value]… [--date YYY
 jobs    pipeline   every stage in order; with no more words, on the generated demo shop
         demo       make the demo shop
         ingest     check the input, hash contents, commit the catalog
+        pretrain   let encoders learn the catalog, where settings ask for it
         embed      encode what has no vector yet
         tensors    write the Petastorm datasets
         train      train the alignment model under Horovod
@@ -216,6 +217,7 @@ verb=${1:-help}
 case "$verb" in
   pipeline | evaluate | export | plan | doctor | query | pack) file=$verb ;;
   ingest) file=ingest_catalog ;;
+  pretrain) file=pretrain_encoders ;;
   embed) file=embed_items ;;
   tensors) file=build_tensors ;;
   train) file=train_alignment ;;

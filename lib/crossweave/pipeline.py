@@ -18,14 +18,19 @@ from crossweave.stages.embed import EMBED
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.export import EXPORT
 from crossweave.stages.ingest import INGEST
+from crossweave.stages.pretrain import PRETRAIN
 from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import TENSORS
 from crossweave.stages.train import TRAIN
 
 
 def stages(settings: Settings) -> list[Stage[Any]]:
-    """List the stages of these settings: the demo shop only where it is the input, export only where it has a path."""
-    chain: list[Stage[Any]] = [INGEST, EMBED, TENSORS, TRAIN, SCORE]
+    """List the stages of these settings.
+
+    The demo shop only where it is the input, pretrain only where encoders learn, export only where it has a path.
+    """
+    learn: list[Stage[Any]] = [PRETRAIN] if settings.pretrain.tasks else []
+    chain: list[Stage[Any]] = [INGEST, *learn, EMBED, TENSORS, TRAIN, SCORE]
     if settings.split.method != "none":
         chain.append(EVALUATE)
     before: list[Stage[Any]] = [DEMO] if reads_demo(settings) else []

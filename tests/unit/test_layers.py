@@ -20,7 +20,7 @@ MIDDLE = {
     "encoders": set(),
     "evaluation": {"encoders"},
     "feeding": {"storage", "tables"},
-    "pretraining": {"alignment", "config", "encoders", "storage", "training"},
+    "pretraining": {"alignment", "artifacts", "config", "encoders", "feeding", "storage", "training"},
     "runtime": {"config", "storage", "tables", "artifacts", "feeding"},
     "scoring": {"alignment"},
     "storage": set(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crossweave.config.section import ByName, Count, Fraction, Positive, Section
 
@@ -24,11 +24,29 @@ class Tuning(Section):
     merge: bool = True  # into the weights; false keeps the adapter beside them
 
 
-class PretrainTask(Section):
-    """How one encoder learns the catalog."""
+class FreshModel(Section):
+    """A small model that knows nothing yet, with a tokenizer learned from the catalog."""
+
+    family: Literal["bert", "gpt2"] = "bert"
+    width: Annotated[int, Field(ge=8, le=4096, multiple_of=4)] = 128
+    layers: Positive = 2
+    heads: Positive = 2
+    words: Annotated[int, Field(ge=100, lt=2**20)] = 8000  # of the tokenizer, at most
+    max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> FreshModel:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
+        return self
+
+
+class PretrainStep(Section):
+    """How an encoder learns the catalog: one objective, from the weights that the step before it left."""
 
     objective: str  # of crossweave.pretraining.objectives
     own: ByName[Any] = Field(default_factory=dict)  # the objective's own settings
+    fresh: FreshModel | None = None  # of a first step: begin with nothing instead of the encoder's path
     tune: Tuning = Tuning()
     batch: Positive = 32  # examples of a rank in one step
     max_epochs: Positive = 3
@@ -41,3 +59,34 @@ class PretrainTask(Section):
     accumulate: Positive = 1
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     gradient_checkpointing: bool = False  # less memory for a third more time
+
+    @model_validator(mode="after")
+    def _fresh_weights_all_learn(self) -> PretrainStep:
+        if self.fresh is not None and self.tune.method != "full":
+            raise ValueError(f"a fresh model has nothing to keep: tune.method must be full, got {self.tune.method}")
+        return self
+
+
+class PretrainSettings(Section):
+    """Which encoders learn the catalog, how, and how often."""
+
+    tasks: ByName[Annotated[list[PretrainStep], Field(min_length=1)]]  # encoder -> steps
+    every_days: Positive
+    on_drift: bool
+    held_out: Annotated[float, Field(gt=0.0, le=0.5)]
+    row_group_rows: Positive
+    tokenizer_rows: Positive
+
+    @model_validator(mode="after")
+    def _only_ends_differ(self) -> PretrainSettings:
+        for name, steps in self.tasks.items():
+            for number, step in enumerate(steps):
+                if step.fresh is not None and number:
+                    raise ValueError(f"tasks.{name}: only the first step may begin with a fresh model")
+                if number < len(steps) - 1 and not (step.tune.merge and step.tune.method != "prefix"):
+                    raise ValueError(f"tasks.{name}: only the last step may leave an adapter beside the weights")
+        return self
+
+    def is_fresh(self, encoder: str) -> bool:
+        """Say whether an encoder begins with nothing, and has no files before it has learned."""
+        return encoder in self.tasks and self.tasks[encoder][0].fresh is not None

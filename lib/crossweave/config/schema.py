@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from crossweave.config.evaluation import Baseline, DriftSettings, GateSettings
+from crossweave.config.pretraining import PretrainSettings
 from crossweave.config.scoring import ScoreSettings
 from crossweave.config.search import SearchSettings
 from crossweave.config.section import (
@@ -299,6 +300,7 @@ class Settings(Section):
     modalities: Annotated[dict[Name, ModalitySettings], AfterValidator(sorted_by_name)]
     encoders: ByName[EncoderSpec]
     weights: WeightSettings
+    pretrain: PretrainSettings
     embed: EmbedSettings
     tensors: TensorSettings
     model: ModelSettings

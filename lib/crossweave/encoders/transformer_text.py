@@ -101,7 +101,7 @@ class TransformerEncoder(NeuralEncoder):
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Token ids of each text. Raises TypeError on None, SettingsError where the tokenizer is not usable."""
-        tokenizer = self._ready_tokenizer()
+        tokenizer = self.tokenizer
         prepared = Prepared([], [], [])
         texts: list[str] = []
         for position, value in enumerate(values):
@@ -132,7 +132,9 @@ class TransformerEncoder(NeuralEncoder):
         text = self.settings.prefix + text[: self.layout.max_tokens * _CHARS_PER_TOKEN]
         return text.encode("utf-8", "replace").decode()  # lone surrogates, which tokenizers refuse
 
-    def _ready_tokenizer(self) -> Any:
+    @property
+    def tokenizer(self) -> Any:
+        """The directory's own. Raises SettingsError where it is not usable."""
         if self._tokenizer is None:
             auto_tokenizer = import_transformers().AutoTokenizer
             path = str(self.layout.path)
@@ -157,7 +159,7 @@ class TransformerEncoder(NeuralEncoder):
 
     def _load(self, device: str) -> None:
         super()._load(device)
-        tokenizer = self._ready_tokenizer()
+        tokenizer = self.tokenizer
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # GPT-like: any id will do under the mask
         self._pad_id = tokenizer.pad_token_id or 0

@@ -1,7 +1,8 @@
-"""The two Petastorm datasets, declared once.
+"""The Petastorm datasets, declared once: the two of a tensor set, and the two of a corpus.
 
 *Item tensors*: one row an item. *Sequence tensors*: one row a user's sequence of training interactions (a long
 history takes several rows); which of its items are shown and which are targets is drawn anew in every epoch.
+*Texts*: one row a content that an encoder learns from. *Taken*: one row a user, with the texts of what they took.
 Vectors and sequences are raw little-endian bytes: a row group becomes an array by one np.frombuffer.
 """
 
@@ -56,3 +57,22 @@ def vector_field(modality: str) -> str:
 def present_field(modality: str) -> str:
     """Name the column that says whether an item has the modality."""
     return f"present_{modality}"
+
+
+TOKENS = POSITIONS = np.dtype("<i4")
+TEXTS = Unischema(
+    "texts",
+    [
+        UnischemaField("position", np.int32, (), ScalarCodec(IntegerType()), False),  # from 0, in a drawn order
+        UnischemaField("tokens", np.bytes_, (), ScalarCodec(BinaryType()), False),  # ids of the tokenizer
+        UnischemaField("held_out", np.bool_, (), ScalarCodec(BooleanType()), False),  # judged by, not learned from
+    ],
+)
+TAKEN = Unischema(
+    "taken",
+    [
+        UnischemaField("position", np.int32, (), ScalarCodec(IntegerType()), False),  # of the user, in a drawn order
+        UnischemaField("texts", np.bytes_, (), ScalarCodec(BinaryType()), False),  # positions of texts, ascending
+        UnischemaField("held_out", np.bool_, (), ScalarCodec(BooleanType()), False),
+    ],
+)

@@ -50,7 +50,7 @@ def build_objective(plan: PretrainPlan, total_steps: int) -> Objective[Any]:
     """Load the encoder, mark what may change, and put the objective on it; the same on every rank."""
     task, kind = plan.task, find(OBJECTIVES, "objective", plan.task.objective)
     torch.manual_seed(plan.seed)
-    encoder = load_model(import_transformers().AutoModel, plan.base)
+    encoder = load_model(import_transformers().AutoModel, plan.base_here())
     encoder.config.use_cache = False
     if task.gradient_checkpointing:
         encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

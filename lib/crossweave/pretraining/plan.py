@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crossweave.config.pretraining import PretrainTask
+from crossweave.artifacts.learned import LearnedEncoder
+from crossweave.config.pretraining import PretrainStep
+from crossweave.feeding.corpus import CorpusFiles
 from crossweave.pretraining.objectives.base import Vocabulary
 from crossweave.storage.location import Location
 
@@ -16,17 +18,22 @@ from crossweave.storage.location import Location
 class PretrainPlan:
     """One pretraining: the encoder it starts from, how it learns, and where its files go."""
 
-    task: PretrainTask
-    base: Path  # directory of the model, on every host
+    task: PretrainStep
+    base: Path | LearnedEncoder  # directory of the model, on every host, or what an earlier step learned
     vocabulary: Vocabulary
     pooling: str
     folder: Location  # checkpoints, best weights and TensorBoard
     progress: Location  # JSON lines, one an epoch, written by rank 0
     threads: int
     seed: int
+    corpus: CorpusFiles | None = None  # None: whoever starts the ranks has their shares
     device: str = "auto"
     keep_checkpoints: int = 2
     checkpoint_minutes: float = 10.0
+
+    def base_here(self) -> Path:
+        """Return the directory of the model, on this machine."""
+        return self.base if isinstance(self.base, Path) else self.base.places()["path"]
 
     def draws(self, *numbers: int) -> np.random.Generator:
         """Return the random numbers of an epoch, a step and a rank; a resumed run draws the same ones."""

@@ -6,6 +6,7 @@ import datetime
 from collections import defaultdict
 from typing import Any
 
+from crossweave.artifacts.learned import LEARNED
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import recent_results
 from crossweave.runtime.stage import Basis, Stage, StageContext
@@ -19,6 +20,7 @@ from crossweave.tables.garbage import (
     table_garbage,
     table_names,
 )
+from crossweave.tables.receipt_details import Pretrained
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.served import load_served
 
@@ -61,7 +63,9 @@ def _collect(context: StageContext, record: StageRecord) -> None:
         for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
     ]
     tables = [folder_garbage(store.folder(name)) for name in unused]
-    models = [old for room in ("models", "training") for old in _old_folders(workspace / room, served, before)]
+    models = [
+        old for room in ("models", "learned", "training") for old in _old_folders(workspace / room, served, before)
+    ]
     scored = _old_folders(workspace / "scored", served, before)
     if not settings.dry_run:
         for garbage in (*files, *tables, *models, *scored):
@@ -95,7 +99,9 @@ def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, 
     for versions in named:
         for name, version in versions.items():
             used[name].add(version)
-    folders = {trained.details.folder for trained, _ in chains if trained is not None}
+    learned = made["pretrain"].details if "pretrain" in made else Pretrained()
+    folders = {LEARNED.place(context.workspace, fingerprint).name for fingerprint in learned.artifacts}
+    folders |= {trained.details.folder for trained, _ in chains if trained is not None}
     return used, folders | {scored.details.scored for _, scored in chains if scored is not None}
 
 

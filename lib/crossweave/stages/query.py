@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
 
+from crossweave.artifacts.learned import LearnedEncoder
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
+from crossweave.encoders.base import Encoder
 from crossweave.errors import SettingsError
 from crossweave.evaluation.sentences import sentence
 from crossweave.feeding.items import open_items
@@ -21,6 +23,8 @@ from crossweave.runtime.made import Made
 from crossweave.scoring.topk import PAD, top_k
 from crossweave.storage.location import Location
 from crossweave.tables.encoder_states import EncoderStates
+from crossweave.tables.receipts import Receipts
+from crossweave.tables.schema import feature_table
 from crossweave.tables.served import served_chain
 from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import gather_items
@@ -87,10 +91,7 @@ class Query:
         Raises SettingsError where no modality is of kind text, or its encoder has learned nothing yet.
         """
         name = self._text_modality(modality)
-        spec = self.settings.encoders[self.settings.modalities[name].encoder]
-        encoder = make_encoder("text", spec.type, spec.own)
-        if not EncoderStates(self.workspace).load(name, encoder.identity).hand_to(encoder) and encoder.learns:
-            raise SettingsError(f"the encoder of {name} was not fitted in this workspace", "run ./submit.sh embed")
+        encoder = self._encoder(name)
         encoder.load()
         prepared = encoder.prepare([words])
         if prepared.failures:
@@ -106,6 +107,28 @@ class Query:
                 total_S1 = batch.present_SM.sum(dim=1, keepdim=True).clamp(min=1)
                 parts.append(tokens_SMD.sum(dim=1) / total_S1)
         return self._nearest(f"items that “{words}” finds, by {name}", torch.cat(parts), query_1D, most, [])
+
+    def _encoder(self, name: str) -> Encoder:
+        """Return the encoder whose vectors were served: as the settings name it, or with what it had learned by then.
+
+        Raises SettingsError where there is none of that fingerprint.
+        """
+        encoder_name = self.settings.modalities[name].encoder
+        spec, states = self.settings.encoders[encoder_name], EncoderStates(self.workspace)
+        pretrain = Receipts(self.workspace).latest("pretrain")
+        learned = pretrain.details.of(encoder_name) if pretrain is not None else []
+        places = [LearnedEncoder.open(self.workspace, fingerprint).places() for fingerprint in learned]
+        if not self.settings.pretrain.is_fresh(encoder_name):
+            places.append({})
+        for files in places:
+            encoder = make_encoder("text", spec.type, {**spec.own, **files})
+            fitted = states.load(name, encoder.identity).hand_to(encoder) or not encoder.learns
+            if fitted and feature_table(name, encoder.fingerprint) in self.chain.tensors.reads:
+                return encoder
+        raise SettingsError(
+            f"the encoder of {name} is not the one whose vectors are served",
+            "ask with the settings of that run, or run ./submit.sh pipeline with these",
+        )
 
     def _text_modality(self, wanted: str | None) -> str:
         texts = [name for name, modality in self.settings.modalities.items() if modality.kind == "text"]

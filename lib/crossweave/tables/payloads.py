@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.tables.content import content_hash, content_value
+from crossweave.tables.contract import ID, KIND_COLUMNS, wanted_columns
 from crossweave.tables.footers import InputTable
 from crossweave.tables.paths import user_column
-from crossweave.tables.source import Source, read_source
+from crossweave.tables.source import Source, check_source, read_source
 
 BROADCAST_ROWS = 2_000_000  # contents to read up to here travel to the scan; above, the payloads are shuffled
 SPREAD_ROWS = 100_000  # contents up to here are dealt out evenly to the tasks, whatever the input's row groups
@@ -44,6 +45,21 @@ def read_payloads(
     rows = rows.select("content_hash", value.alias("value"), content_hash(kind, value).alias("actual"))
     rows = rows.where("actual = content_hash").select("content_hash", "value")
     return rows.repartition(tasks) if count <= SPREAD_ROWS else rows
+
+
+def payload_source(
+    spark: Callable[[], SparkSession],
+    path: str,
+    id_column: str,
+    read: Iterable[tuple[str, Sequence[str]]],
+    derived: Mapping[str, str],
+) -> Source:
+    """Open the items table for its payloads, with the columns that settings derive; `read`: kind and columns of each.
+
+    Raises InputContractError where a column is missing or cannot hold such a content.
+    """
+    columns = [(column, KIND_COLUMNS[kind]) for kind, names in read for column in names]
+    return check_source(spark, "items", path, wanted_columns([(id_column, ID), *columns]), derived)
 
 
 @contextmanager

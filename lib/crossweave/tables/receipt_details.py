@@ -20,6 +20,37 @@ class Ingested:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """Of pretrain, for an encoder: what came of its learning."""
+
+    asked: str  # fingerprint of what the settings asked for, and of the weights that it began with
+    date: str  # YYYY-MM-DD
+    run_id: str
+    learned: str  # fingerprint of the artifact; empty: nothing was better than what was there
+    before: str = ""  # fingerprint of what was used until then; empty: the encoder as the settings name it
+    standing: str = "open"  # what the gate said of the first run with it: open, passed or refused
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Of pretrain, by encoder."""
+
+    last: dict[str, Attempt] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)  # fingerprints of the artifacts that embed takes
+
+    def of(self, encoder: str) -> list[str]:
+        """Return the fingerprints of what an encoder has learned, that in use first."""
+        last = self.last.get(encoder)
+        known = [self.used.get(encoder), *((last.learned, last.before) if last is not None else ())]
+        return list(dict.fromkeys(filter(None, known)))
+
+    @property
+    def artifacts(self) -> set[str]:
+        """The fingerprints of all that is used, or may be again: what was refused gives way to what was before it."""
+        return {fingerprint for encoder in {*self.last, *self.used} for fingerprint in self.of(encoder)}
+
+
+@dataclass(frozen=True)
 class Feature:
     """Of embed, for a modality: where its vectors are and what they are like."""
 
@@ -66,6 +97,7 @@ class Evaluated:
     refused: list[str] = field(default_factory=list)  # why the judged run may not be served, sentence by sentence
     judged: str = ""  # the run of the score stage that was judged
     comparisons: dict[str, Any] = field(default_factory=dict)  # rows, left_out: what the gate can be asked again by
+    drifted: list[str] = field(default_factory=list)  # the warnings of drift
 
 
 Embedded = dict[str, Feature]
@@ -76,8 +108,13 @@ def _embedded(given: Mapping[str, Any]) -> Embedded:
     return {modality: Feature(**feature) for modality, feature in given.items()}
 
 
+def _pretrained(given: Mapping[str, Any]) -> Pretrained:
+    return Pretrained({name: Attempt(**attempt) for name, attempt in given["last"].items()}, dict(given["used"]))
+
+
 DETAILS: dict[str, Callable[..., Any]] = {
     "ingest": lambda given: Ingested(**given),
+    "pretrain": _pretrained,
     "embed": _embedded,
     "tensors": lambda given: Tensors(**given),
     "train": lambda given: Trained(**given),

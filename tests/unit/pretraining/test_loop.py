@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from safetensors.torch import load_file
 from tiny import WORDS, tiny_bert
 
-from crossweave.config.pretraining import PretrainTask, Tuning
+from crossweave.config.pretraining import PretrainStep, Tuning
 from crossweave.encoders import make_encoder
 from crossweave.pretraining.loop import WEIGHTS, PretrainOutcome, save_best
 from crossweave.pretraining.objectives.base import Vocabulary
@@ -25,7 +25,7 @@ from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import run_ranks
 
 VOCABULARY = Vocabulary(len(WORDS), 0, WORDS.index("[MASK]"), frozenset(range(5)))
-TASK = PretrainTask(objective="masked", max_epochs=4, patience=4, batch=8, learning_rate=5e-3, warmup_steps=2)
+TASK = PretrainStep(objective="masked", max_epochs=4, patience=4, batch=8, learning_rate=5e-3, warmup_steps=2)
 
 
 @pytest.fixture

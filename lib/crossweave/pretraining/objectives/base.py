@@ -6,16 +6,18 @@ Letters in names: B texts of a batch, T tokens of the longest, V words, D the en
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import pydantic
 import torch
 from torch import Tensor
 
 from crossweave.encoders.base import EncoderSettings
 from crossweave.encoders.transformer_text import pad
+from crossweave.errors import SettingsError
 
 Ids = np.ndarray
 """The token ids of a text, int32 [T]."""
@@ -62,6 +64,17 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
     def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
         super().__init__()
         self.encoder, self.vocabulary, self.pooling, self.settings = encoder, vocabulary, pooling, settings
+
+    @classmethod
+    def check(cls, own: Mapping[str, Any], where: str) -> None:
+        """Raise SettingsError for settings that the objective does not take; `where` says whose they are."""
+        try:
+            cls.Settings.model_validate(dict(own))
+        except pydantic.ValidationError as error:
+            found = ((".".join(map(str, item["loc"])), item) for item in error.errors())
+            wrong = "; ".join(f"{place}: {item['msg']}, got {item['input']!r:.100}" for place, item in found)
+            known = ", ".join(sorted(cls.Settings.model_fields)) or "none"
+            raise SettingsError(f"{where}: {wrong}", f"its own settings: {known}") from error
 
     @classmethod
     def usable(cls, corpus: Corpus) -> Corpus:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from crossweave.artifacts.learned import LearnedEncoder
 from crossweave.config import Settings
 from crossweave.encoders import make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.errors import BudgetExceededError
+from crossweave.runtime.learned import learned_encoders
 from crossweave.runtime.record import PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.embed.modality import Modality
@@ -19,12 +21,20 @@ from crossweave.tables.receipt_details import Embedded
 from crossweave.tables.receipts import Receipt
 
 
-def build_encoders(settings: Settings) -> dict[str, Encoder]:
-    """Build every modality's encoder without loading weights; raises SettingsError for a bad name or setting."""
+def build_encoders(settings: Settings, learned: Mapping[str, LearnedEncoder]) -> dict[str, Encoder]:
+    """Build every modality's encoder, with what it has learned, without loading weights.
+
+    Raises SettingsError for a bad name or setting.
+    """
+    places = {name: encoder.places() for name, encoder in learned.items()}
     return {
-        name: make_encoder(modality.kind, spec.type, spec.own, f"encoders.{modality.encoder}")
+        name: make_encoder(
+            modality.kind, spec.type, {**spec.own, **places.get(modality.encoder, {})}, f"encoders.{modality.encoder}"
+        )
         for name, modality in settings.modalities.items()
         for spec in [settings.encoders[modality.encoder]]
+        # One that begins with nothing has no files before it has learned.
+        if modality.encoder in learned or not settings.pretrain.is_fresh(modality.encoder)
     }
 
 
@@ -37,6 +47,7 @@ class EmbedBasis(Basis):
     """The catalog, and the encoders as far as they are fitted and tried."""
 
     ingest: Receipt[Any]
+    learned: dict[str, LearnedEncoder]
     encoders: dict[str, Encoder]
     states: EncoderStates
     ready: frozenset[str]  # modalities whose encoder has nothing left to learn or to choose
@@ -54,11 +65,12 @@ class Embed(Stage[EmbedBasis]):
 
     def check(self, settings: Settings) -> None:
         """Build the encoders."""
-        build_encoders(settings)
+        build_encoders(settings, {})
 
     def basis(self, context: StageContext) -> EmbedBasis:
         """Hand the encoders what they learned and chose on earlier nights."""
-        ingest, encoders = context.receipts.required("ingest"), build_encoders(context.settings)
+        ingest, learned = context.receipts.required("ingest"), learned_encoders(context.settings, context.workspace)
+        encoders = build_encoders(context.settings, learned)
         states = EncoderStates(context.workspace)
         ready = frozenset(n for n, encoder in encoders.items() if states.load(n, encoder.identity).hand_to(encoder))
         reads = {"item_rows": ingest.writes["item_rows"]}
@@ -67,7 +79,7 @@ class Embed(Stage[EmbedBasis]):
             "encoders": _prints({name: encoders[name] for name in encoders if name in ready}),
             "budget": context.settings.embed.max_bad_fraction,
         }
-        return EmbedBasis(reads, facts, ingest, encoders, states, ready)
+        return EmbedBasis(reads, facts, ingest, learned, encoders, states, ready)
 
     def made(self, context: StageContext, basis: EmbedBasis, last: Receipt[Any] | None) -> Receipt[Any] | None:
         """Find the vectors there, unless an encoder is still to be fitted, or contents are to be tried again."""
@@ -86,7 +98,8 @@ class Embed(Stage[EmbedBasis]):
     ) -> Receipt[Embedded]:
         """Fit and try the encoders that need it, then encode modality by modality."""
         night = Night(context, basis.ingest)
-        works = {name: Modality(night, name, encoder) for name, encoder in basis.encoders.items()}
+        learned = {n: basis.learned.get(m.encoder) for n, m in context.settings.modalities.items()}
+        works = {name: Modality(night, name, encoder, learned[name]) for name, encoder in basis.encoders.items()}
         over_budget: list[str] = []
         try:
             for work in works.values():
@@ -122,7 +135,10 @@ def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[Pl
 
     Exact where nothing changed; else an upper bound, since equal contents are encoded once.
     """
-    encoders = build_encoders(context.settings)
+    tasks = context.settings.pretrain.tasks
+    known = not tasks or context.receipts.latest("pretrain") is not None
+    learned = learned_encoders(context.settings, context.workspace) if known else {}
+    encoders = build_encoders(context.settings, learned)
     states = EncoderStates(context.workspace)
     ingest = context.receipts.latest("ingest")
     wanted = dict.fromkeys(encoders, 0)

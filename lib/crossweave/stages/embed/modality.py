@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from crossweave.artifacts.learned import LearnedEncoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Limits
 from crossweave.errors import ReconciliationError
@@ -36,9 +37,9 @@ from crossweave.tables.schema import feature_table
 class Modality:
     """One modality's share of the stage."""
 
-    def __init__(self, night: Night, name: str, encoder: Encoder) -> None:
+    def __init__(self, night: Night, name: str, encoder: Encoder, learned: LearnedEncoder | None = None) -> None:
         self.night, self.context, self.settings, self.store = night, night.context, night.settings, night.store
-        self.name, self.encoder = name, encoder
+        self.name, self.encoder, self.learned = name, encoder, learned
         self.modality = self.settings.modalities[name]
         self.spark = night.spark
         self.ledger = Ledger()
@@ -124,7 +125,7 @@ class Modality:
     def _task(self, folder: Location) -> Task:
         embed = self.settings.embed
         limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
-        return Task(self.encoder, folder, self.context.date, embed.device, limits)
+        return Task(self.encoder, self.learned, folder, self.context.date, embed.device, limits)
 
     def _encode(self, wanted: DataFrame, standing: Standing) -> DataFrame | None:
         """Encode and commit in rounds, so that a run that dies loses one; returns the failures, if there are any."""

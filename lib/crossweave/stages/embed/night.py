@@ -16,11 +16,11 @@ from pyspark.sql import functions as F
 from crossweave.encoders.base import Encoder
 from crossweave.runtime.stage import StageContext
 from crossweave.tables.contents import Standing, distinct_contents, item_cells, standings, with_state
-from crossweave.tables.contract import ID, KIND_COLUMNS, wanted_columns
+from crossweave.tables.payloads import payload_source
 from crossweave.tables.receipt_details import Ingested
 from crossweave.tables.receipts import Receipt
 from crossweave.tables.schema import feature_table
-from crossweave.tables.source import Source, check_source
+from crossweave.tables.source import Source
 
 STAGE = "embed"
 
@@ -59,7 +59,6 @@ class Night:
     @cached_property
     def source(self) -> Source:
         """The items table, with the columns that settings derive."""
-        items = self.settings.inputs.items
-        read = [(column, KIND_COLUMNS[m.kind]) for m in self.settings.modalities.values() for column in m.columns]
-        columns = wanted_columns([(items.id, ID), *read])
-        return check_source(lambda: self.spark, "items", items.path, columns, items.derived)
+        items, modalities = self.settings.inputs.items, self.settings.modalities.values()
+        read = [(modality.kind, modality.columns) for modality in modalities]
+        return payload_source(lambda: self.spark, items.path, items.id, read, items.derived)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
+from crossweave.artifacts.learned import LearnedEncoder
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
 from crossweave.storage.location import Location
@@ -24,10 +25,15 @@ class Task:
     """What a task needs to know; it travels to the workers by pickle."""
 
     encoder: Encoder
+    learned: LearnedEncoder | None  # whose files the encoder reads, on whichever machine it is
     folder: Location
     date: datetime.date
     device: str
     limits: Limits
+
+    def encoder_here(self) -> Encoder:
+        """Return the encoder with its files on this machine."""
+        return self.encoder if self.learned is None else self.encoder.with_files(**self.learned.places())
 
     def place(self) -> tuple[str, int]:
         """Return the torch device and the CPU threads that Spark gave this task."""
@@ -43,7 +49,7 @@ def encode_partition(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[
     """Encode one partition of (content_hash, value) and return which files hold the result."""
     writer = FeatureWriter(task.folder, task.encoder.dim, task.date)
     rows = (row for batch in batches for row in zip(*[column.to_pylist() for column in batch.columns], strict=True))
-    for window in encode_stream(task.encoder, rows, task.limits, *task.place()):
+    for window in encode_stream(task.encoder_here(), rows, task.limits, *task.place()):
         _write(writer, window)
     yield writer.close()
 
@@ -66,6 +72,7 @@ def self_test(task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
     values: list[Any] = [value for batch in batches for value in batch.column(1).to_pylist()]
     device, threads = task.place()
     torch.set_num_threads(threads)
-    assert isinstance(task.encoder, NeuralEncoder)  # no other has open choices
-    verdict = choose(task.encoder, values, device, task.limits)
+    encoder = task.encoder_here()
+    assert isinstance(encoder, NeuralEncoder)  # no other has open choices
+    verdict = choose(encoder, values, device, task.limits)
     yield pa.RecordBatch.from_arrays([pa.array([json.dumps(verdict.as_json())])], names=["verdict"])

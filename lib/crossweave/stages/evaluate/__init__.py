@@ -140,6 +140,7 @@ class Evaluate(Stage[EvaluateBasis]):
             refused=refused,
             judged=chain.score.run_id,
             comparisons=as_details(work.comparisons, work.left_out),
+            drifted=record.warnings,
         )
         return basis.receipt(context, record, details)
 

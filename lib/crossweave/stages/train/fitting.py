@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from crossweave.alignment import LOSSES, build, find
 from crossweave.alignment.blend import FOLDER, save_members
@@ -24,6 +21,7 @@ from crossweave.feeding.interactions import read_interactions
 from crossweave.feeding.items import open_items
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.neighbours import spark_neighbours
+from crossweave.runtime.rank_progress import followed
 from crossweave.runtime.stage import StageContext
 from crossweave.scoring.neighbours import nearest_items
 from crossweave.storage.arrays import write_array
@@ -32,15 +30,11 @@ from crossweave.training.blending import BlendOutcome, Workers, fit_blend
 from crossweave.training.checkpoint import CHECKPOINTS
 from crossweave.training.collective import run_ranks
 from crossweave.training.loop import train
-from crossweave.training.plan import TrainingPlan
 from crossweave.training.planning import blend_plan, rank_limits, training_plan
 
 STAGE = "train"
-LOOK_SECONDS = 0.5  # between two looks at how far the ranks are
 BEST = "best.yaml"
 """The settings that a search chose, beside the model."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,8 @@ def fit(
     plan = replace(plan, floors=floors or {}, teacher=teacher)
     master = str(context.spark.sparkContext.master)
     limits, local = rank_limits(settings, master), master.startswith("local")
-    with _show_progress(context, plan, label):
+    shown = functools.partial(_shown, settings.train.metric)
+    with followed(plan.progress, context.progress(label, plan.max_epochs, "epochs"), shown):
         outcome = run_ranks(train, plan, plan.ranks, limits, context.folder / "ranks", local, context.place / "ranks")
     figures = {
         f"validation_{settings.train.metric}": outcome.best_metric,
@@ -120,6 +115,10 @@ def fit(
     return Fitted(metric, curve, figures, note)
 
 
+def _shown(metric: str, entry: Mapping[str, Any]) -> str:
+    return f"loss {entry['loss']:.4f}" + (f" · {metric} {entry['metric']:.4f}" if "metric" in entry else "")
+
+
 def _training_of(context: StageContext, model: Location) -> Location:
     """Return where a model in training keeps what it must not lose."""
     return context.workspace / "training" / model.below(context.workspace / "models")
@@ -154,37 +153,3 @@ def _blend(context: StageContext, manifest: Manifest, spec: ModelSpec, weights: 
     outcome = fit_blend(plan, model, open_items(manifest), read_interactions(manifest), tick)
     progress.close(len(plan.collaborative) + 1)
     return outcome
-
-
-@contextmanager
-def _show_progress(context: StageContext, plan: TrainingPlan, label: str) -> Iterator[None]:
-    """Follow the lines that rank 0 writes, one an epoch."""
-    progress = context.progress(label, plan.max_epochs, "epochs")
-    done = threading.Event()
-    epochs = 0
-
-    def follow() -> None:
-        nonlocal epochs
-        seen, metric, ended = 0, "", False
-        while not ended:
-            ended = done.wait(LOOK_SECONDS)  # and once more after the end
-            lines = plan.progress.text().splitlines() if plan.progress.is_file() else []
-            for line in lines[seen:]:
-                entry = json.loads(line)
-                if "warning" in entry:
-                    log.warning(entry["warning"])
-                    continue
-                epochs = entry["epoch"]
-                if "metric" in entry:
-                    metric = f" · {context.settings.train.metric} {entry['metric']:.4f}"
-                progress.update(epochs, f"loss {entry['loss']:.4f}{metric}")
-            seen = len(lines)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        progress.close(epochs)
