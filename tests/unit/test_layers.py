@@ -145,6 +145,7 @@ OF_THIS_MACHINE = {
     "stages.demo": "the shop is drawn on this machine, then uploaded",
     "stages.export.__init__": "libraries write faiss, ONNX and CSV on this machine; only a disk can swap folders",
     "stages.export.models": "writes into such a draft",
+    "stages.pretrain.learning": "writes into the draft of a learned encoder",
     "stages.train.fitting": "writes into the draft of a model",
     "stages.train.searching": "copies into such a draft",
     "tables.disk_files": "links, circles and two names of one file: a store has none",

@@ -47,6 +47,7 @@ class PretrainStep(Section):
     objective: str  # of crossweave.pretraining.objectives
     own: ByName[Any] = Field(default_factory=dict)  # the objective's own settings
     fresh: FreshModel | None = None  # of a first step: begin with nothing instead of the encoder's path
+    max_tokens: Positive | None = None  # of a text that it learns from; null: as many as the encoder reads
     tune: Tuning = Tuning()
     batch: Positive = 32  # examples of a rank in one step
     max_epochs: Positive = 3

@@ -11,7 +11,8 @@ from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import Settings
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
-from crossweave.stages.pretrain.learning import Learned, Learner, learn
+from crossweave.stages.pretrain.learner import Learner
+from crossweave.stages.pretrain.learning import Learned, learn
 from crossweave.stages.pretrain.standing import added, asked_for, judged, why_due
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 from crossweave.tables.receipts import Receipt
