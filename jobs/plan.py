@@ -13,6 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     from crossweave.stages.embed import EMBED, plan_embed
     from crossweave.stages.export import EXPORT
     from crossweave.stages.ingest import INGEST, plan_ingest
+    from crossweave.stages.pretrain import PRETRAIN, plan_pretrain
 
     settings, date = parse("plan", arguments)
     context, chain = plan_context(settings, date), pipeline.stages(settings)
@@ -20,12 +21,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"the demo shop would be made at {demo_folder(settings)}, then every stage would run on it")
         return 0
     first, changed = plan_ingest(context)
-    lines = [first, *plan_embed(context, changed)]
+    lines, learning = [first], set[str]()
+    if PRETRAIN in chain:
+        line, learning = plan_pretrain(context)
+        lines.append(line)
+    lines += plan_embed(context, changed, learning)
     running = any(line.runs for line in lines)
     for line in lines:
         print(f"  {line.stage:<14} {'runs' if line.runs else 'nothing to do':<14} {line.what}")
     for stage in chain:
-        if stage in (DEMO, INGEST, EMBED, EXPORT):
+        if stage in (DEMO, INGEST, PRETRAIN, EMBED, EXPORT):
             continue
         running = running or not stage.is_current(context)
         seconds = last_seconds(context, stage.name)

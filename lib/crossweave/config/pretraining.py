@@ -31,7 +31,7 @@ class FreshModel(Section):
     width: Annotated[int, Field(ge=8, le=4096, multiple_of=4)] = 128
     layers: Positive = 2
     heads: Positive = 2
-    words: Annotated[int, Field(ge=100, lt=2**20)] = 8000  # of the tokenizer, at most
+    words: Annotated[int, Field(ge=300, lt=2**20)] = 8000  # of the tokenizer, at most; 256 are the bytes
     max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
 
     @model_validator(mode="after")

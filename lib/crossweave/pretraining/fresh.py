@@ -1,12 +1,12 @@
 """A small model that knows nothing yet, for catalogs in languages or jargon that no ready model knows.
 
-Its tokenizer is learned from the catalog: WordPiece for the BERT family (Devlin et al. 2019), byte-level BPE for GPT
-(Radford et al. 2019), each with the special tokens that its objective needs.
+Its tokenizer is learned from the catalog: pairs of bytes (Sennrich et al. 2016; Radford et al. 2019), so that no script
+is unknown, with the special tokens of BERT (Devlin et al. 2019) or GPT. WordPiece would learn other words on every run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from crossweave.config.pretraining import FreshModel
 from crossweave.encoders.huggingface import import_transformers
 from crossweave.errors import InputContractError
 
-PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PADDING, _, FIRST, LAST, _ = SPECIAL
 END = "<|endoftext|>"
+ALPHABET = 256  # bytes
 
 
 def make_fresh(settings: FreshModel, texts: Iterable[str], folder: Path, seed: int) -> int:
@@ -28,12 +30,16 @@ def make_fresh(settings: FreshModel, texts: Iterable[str], folder: Path, seed: i
     """
     transformers = import_transformers()
     bert = settings.family == "bert"
-    tokenizer = _wordpiece(texts, settings.words) if bert else _byte_pairs(texts, settings.words)
+    special = SPECIAL if bert else (END,)
+    tokenizer = _byte_pairs(texts, settings.words, special)
     words = tokenizer.get_vocab_size()
-    if words <= (len(SPECIAL) if bert else 257):
+    if words <= ALPHABET + len(special):
         raise InputContractError("there is no text to learn words from", "check the columns of the modality")
-    named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
-    if not bert:
+    if bert:
+        ends = [(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)]
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{FIRST} $A {LAST}", special_tokens=ends)
+        named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    else:
         named = {"bos_token": END, "eos_token": END, "unk_token": END}
     fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=settings.max_tokens, **named
@@ -72,29 +78,18 @@ def _untrained(transformers: Any, settings: FreshModel, words: int, tokenizer: T
     )
 
 
-def _wordpiece(texts: Iterable[str], words: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=words, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(_whole(texts), trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{FIRST} $A {LAST}", special_tokens=ends)
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
-
-
-def _byte_pairs(texts: Iterable[str], words: int) -> Tokenizer:
+def _byte_pairs(texts: Iterable[str], words: int, special: Sequence[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=max(words, 257),
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=words,
+        special_tokens=list(special),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_whole(texts), trainer)
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

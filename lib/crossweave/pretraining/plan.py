@@ -26,10 +26,10 @@ class PretrainPlan:
     progress: Location  # JSON lines, one an epoch, written by rank 0
     threads: int
     seed: int
-    corpus: CorpusFiles | None = None  # None: whoever starts the ranks has their shares
     device: str = "auto"
     keep_checkpoints: int = 2
     checkpoint_minutes: float = 10.0
+    corpus: CorpusFiles | None = None  # None: whoever starts the ranks has their shares
 
     def base_here(self) -> Path:
         """Return the directory of the model, on this machine."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from crossweave.storage.location import Location
 from crossweave.storage.names import TEMPORARY
 
-ROOMS = ("receipts", "runs", "tables", "tensors", "models", "scored", "training", "encoders")
+ROOMS = ("receipts", "runs", "tables", "tensors", "models", "learned", "scored", "training", "encoders")
 STAGING = "staging"
 """Folder of a stage's intermediates; only the run that holds the workspace has any."""
 OF_DELTA = re.compile(r"^_commit_.*\.json\.tmp|#\d+$")

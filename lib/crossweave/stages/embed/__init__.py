@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,28 +130,35 @@ class Embed(Stage[EmbedBasis]):
 EMBED = Embed()
 
 
-def plan_embed(context: StageContext, changed: dict[str, int] | None) -> list[PlanLine]:
+def plan_embed(context: StageContext, changed: dict[str, int] | None, learning: Collection[str] = ()) -> list[PlanLine]:
     """Say how many contents each modality would encode; `changed` counts what an ingest before it would bring.
 
-    Exact where nothing changed; else an upper bound, since equal contents are encoded once.
+    Exact where nothing changed; else an upper bound, since equal contents are encoded once. `learning`: encoders that
+    would learn before it, and encode all anew.
     """
-    tasks = context.settings.pretrain.tasks
-    known = not tasks or context.receipts.latest("pretrain") is not None
+    known = context.receipts.latest("pretrain") is not None
     learned = learned_encoders(context.settings, context.workspace) if known else {}
     encoders = build_encoders(context.settings, learned)
     states = EncoderStates(context.workspace)
     ingest = context.receipts.latest("ingest")
-    wanted = dict.fromkeys(encoders, 0)
+    modalities = context.settings.modalities
+    wanted = dict.fromkeys(modalities, 0)
     if ingest is not None:
-        # An encoder that is still to be fitted or tried has no vectors yet: all its contents are wanted.
-        ready = {n: e for n, e in encoders.items() if states.load(n, e.identity).hand_to(e)}
+        # An encoder that is still to be fitted or tried, or to learn, has no vectors yet: all its contents are wanted.
+        ready = {
+            name: encoder
+            for name, encoder in encoders.items()
+            if modalities[name].encoder not in learning and states.load(name, encoder.identity).hand_to(encoder)
+        }
         night = Night(context, ingest)
         wanted = {name: standing.wanted for name, standing in night.survey(ready).items()}
         night.close()
     lines = []
-    for name, encoder in encoders.items():
+    for name, modality in modalities.items():
         bound = "" if changed is None else "at most "
         total = wanted[name] + (changed or {}).get(name, 0)
-        what = f"{bound if total else ''}{total:,} contents to encode with {encoder.name}"
-        lines.append(PlanLine(f"{STAGE} {name}", total > 0, what))
+        by = context.settings.encoders[modality.encoder].type
+        lines.append(
+            PlanLine(f"{STAGE} {name}", total > 0, f"{bound if total else ''}{total:,} contents to encode with {by}")
+        )
     return lines

@@ -9,10 +9,10 @@ from typing import Any
 from crossweave.artifacts.learned import LEARNED
 from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import Settings
-from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.pretrain.learner import Learner
-from crossweave.stages.pretrain.learning import Learned, learn
+from crossweave.stages.pretrain.learning import Learned, learn, tables_read
 from crossweave.stages.pretrain.standing import added, asked_for, judged, why_due
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 from crossweave.tables.receipts import Receipt
@@ -55,9 +55,8 @@ class Pretrain(Stage[PretrainBasis]):
         for name, used in known.used.items():
             if open_sealed(LEARNED, LEARNED.place(context.workspace, used), used) is None:
                 due[name] = "what it had learned is gone"
-        reads = {"item_rows": ingest.writes["item_rows"]}
-        if any(learner.reads_histories for learner in learners.values()):
-            reads["history"] = ingest.writes["history"]
+        histories = any(learner.reads_histories for learner in learners.values())
+        reads = {name: ingest.writes[name] for name in tables_read(histories)}
         facts = {"asked": asked, "reads": context.tables.identities(reads), "ranks": settings.train.ranks}
         return PretrainBasis(reads, facts, ingest, learners, asked, known, {n: why for n, why in due.items() if why})
 
@@ -71,8 +70,8 @@ class Pretrain(Stage[PretrainBasis]):
         """Let those learn that are due."""
         known = basis.known
         for name, why in basis.due.items():
-            facts = {**basis.facts, "asked": basis.asked[name]}
-            learned = learn(context, basis.learners[name], basis.ingest, facts)
+            learner = basis.learners[name]
+            learned = learn(context, learner, basis.ingest)
             fingerprint = learned.encoder.sealed.fingerprint if learned.better else ""
             attempt = Attempt(basis.asked[name], context.date.isoformat(), context.run_id, fingerprint)
             known = added(known, name, attempt)
@@ -82,6 +81,14 @@ class Pretrain(Stage[PretrainBasis]):
 
 
 PRETRAIN = Pretrain()
+
+
+def plan_pretrain(context: StageContext) -> tuple[PlanLine, set[str]]:
+    """Say which encoders would learn, and why."""
+    tasks = dict.fromkeys(context.settings.pretrain.tasks, "the catalog is new")
+    due = PRETRAIN.basis(context).due if context.receipts.latest("ingest") is not None else tasks
+    what = "; ".join(f"{name}: {why}" for name, why in due.items()) or PRETRAIN.current
+    return PlanLine(PRETRAIN.name, bool(due), what), set(due)
 
 
 def _tell(record: StageRecord, name: str, learned: Learned) -> None:

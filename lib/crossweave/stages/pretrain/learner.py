@@ -40,7 +40,7 @@ class Learner:
     @property
     def reads_histories(self) -> bool:
         """Whether any step learns from what users took."""
-        return any(find(OBJECTIVES, "objective", step.objective).reads_histories for step in self.steps)
+        return any(reads_histories(step) for step in self.steps)
 
     def encoders(self, settings: Settings, **changed: Path | int) -> dict[str, TransformerEncoder]:
         """Build the encoder of each modality, with some settings changed; raises SettingsError where it cannot learn.
@@ -81,22 +81,30 @@ class Learner:
             known = Vocabulary(0, 0, None if decoder else 0, frozenset())
             _fits([step.objective for step in self.steps], known, decoder, where)
 
-    def asked(self, settings: Settings) -> str:
-        """Return the fingerprint of what the settings ask for, and of the weights that it begins with."""
+    def begun(self, settings: Settings) -> str:
+        """Return the fingerprint of what the first step begins with: weights, words, what is read of the catalog."""
         fresh = settings.pretrain.is_fresh(self.name)
-        begun = settings.encoders[self.name].model_dump(mode="json") if fresh else None
-        modalities = {n: settings.modalities[n].model_dump(mode="json") for n in self.modalities}
+        encoders = {} if fresh else self.encoders(settings)
         return digest(
             {
                 "code": CODE_VERSION,
-                "steps": [step.model_dump(mode="json") for step in self.steps],
-                "encoder": begun or {n: encoder.identity for n, encoder in self.encoders(settings).items()},
-                "modalities": modalities,
+                "encoder": settings.encoders[self.name].model_dump(mode="json") if fresh else None,
+                "identities": {name: encoder.identity for name, encoder in encoders.items()},
+                "modalities": {name: settings.modalities[name].model_dump(mode="json") for name in self.modalities},
                 "held_out": settings.pretrain.held_out,
                 "tokenizer_rows": settings.pretrain.tokenizer_rows if fresh else None,
                 "seed": settings.seed,
             }
         )
+
+    def asked(self, settings: Settings) -> str:
+        """Return the fingerprint of that and the steps: all that the settings ask for."""
+        return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps]])
+
+
+def reads_histories(step: PretrainStep) -> bool:
+    """Say whether a step learns from what users took."""
+    return bool(find(OBJECTIVES, "objective", step.objective).reads_histories)
 
 
 def vocabulary_of(encoder: TransformerEncoder) -> Vocabulary:

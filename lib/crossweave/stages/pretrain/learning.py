@@ -9,20 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crossweave.alignment import find
 from crossweave.artifacts.learned import ADAPTER, LEARNED, MODEL, LearnedEncoder
 from crossweave.artifacts.sealed import Sealed, building, open_sealed, publish
 from crossweave.config.pretraining import FreshModel
 from crossweave.encoders.transformer_text import TransformerEncoder
 from crossweave.pretraining.fresh import make_fresh
 from crossweave.pretraining.loop import WEIGHTS, PretrainOutcome, save_best
-from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.pretraining.rank import pretrain
 from crossweave.runtime.rank_progress import followed
 from crossweave.runtime.stage import StageContext
 from crossweave.stages.pretrain.corpus import CorpusWriter, Tokenising
-from crossweave.stages.pretrain.learner import Learner, vocabulary_of
+from crossweave.stages.pretrain.learner import Learner, reads_histories, vocabulary_of
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.receipt_details import Ingested
@@ -44,12 +42,21 @@ class Learned:
     facts: list[Mapping[str, Any]]  # of every step's artifact
 
 
-def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested], facts: Mapping[str, Any]) -> Learned:
-    """Take the steps that are not there yet; `facts` decide the result beside the steps."""
+def tables_read(histories: bool) -> list[str]:
+    """Name the tables that a corpus is made of, with or without what users took."""
+    return ["item_rows", "history"] if histories else ["item_rows"]
+
+
+def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested]) -> Learned:
+    """Take the steps that are not there yet: each is found again by all that led to it, and by nothing else."""
+    begun, ranks = learner.begun(context.settings), context.settings.train.ranks
     base, found = None, []
-    steps = [step.model_dump(mode="json") for step in learner.steps]
-    for number in range(len(steps)):
-        fingerprint = digest({**facts, "steps": steps[: number + 1]})
+    for number in range(len(learner.steps)):
+        steps = learner.steps[: number + 1]
+        histories = any(reads_histories(step) for step in steps)
+        reads = {name: ingest.writes[name] for name in tables_read(histories)}
+        facts = {"begun": begun, "ranks": ranks, "reads": context.tables.identities(reads)}
+        fingerprint = digest({**facts, "steps": [step.model_dump(mode="json") for step in steps]})
         place = LEARNED.place(context.workspace, fingerprint)
         sealed = open_sealed(LEARNED, place, fingerprint)
         if sealed is None:
@@ -87,9 +94,8 @@ class _Step:
         if step.max_tokens is not None:
             changed["max_tokens"] = step.max_tokens
         encoders = self.learner.encoders(settings, **changed)
-        histories = find(OBJECTIVES, "objective", step.objective).reads_histories
         work = {name: Tokenising(encoder, self.base) for name, encoder in encoders.items()}
-        corpus = self.writer.write(self.folder / CORPUS, self.fingerprint, work, histories)
+        corpus = self.writer.write(self.folder / CORPUS, self.fingerprint, work, reads_histories(step))
         encoder = next(iter(encoders.values()))
         train = settings.train
         plan = PretrainPlan(
