@@ -230,11 +230,13 @@ def test_settings_cannot_be_changed_after_loading() -> None:
         load_settings().train.ranks = 9  # type: ignore[misc]
 
 
+OVER_OTHERS = ("base.yaml", "pretrained.yaml", "pretrain.yaml")
 SHIPPED = [
     [],
-    *[[path] for path in sorted(REPOSITORY_CONF.glob("*.yaml")) if path.name not in ("base.yaml", "pretrained.yaml")],
+    *[[path] for path in sorted(REPOSITORY_CONF.glob("*.yaml")) if path.name not in OVER_OTHERS],
     [REPOSITORY_CONF / "movies.yaml", REPOSITORY_CONF / "pretrained.yaml"],
     [REPOSITORY_CONF / "local.yaml", REPOSITORY_CONF / "pretrained.yaml"],
+    [REPOSITORY_CONF / "local.yaml", REPOSITORY_CONF / "pretrain.yaml"],
 ]
 
 
