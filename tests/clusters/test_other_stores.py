@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from documented import Reader, commands, settings_of_ones_own
 from stores import S3Server
-from support import DATE, TINY, Night, lists_of, setting
+from support import DATE, TINY, Night, lists_of, rows_of, setting
 
 from crossweave.storage.location import Location
+
+SMALL = {"demo.items": 60, "demo.users": 40, "demo.interactions": 800}
 
 
 @pytest.mark.slow
@@ -18,8 +20,7 @@ def test_one_command_brings_the_shop_to_a_bucket_and_gives_the_lists_of_a_local_
 ) -> None:
     _, _, command, own, query = commands("stores.md", "## Five commands")
     workspace = s3 / "ws"
-    small = {"demo.items": 60, "demo.users": 40, "demo.interactions": 800}
-    mine = settings_of_ones_own(tmp_path / "mine.yaml", small)
+    mine = settings_of_ones_own(tmp_path / "mine.yaml", SMALL)
     user = lists_of(night.chain.workspace)[0][0]
     meant = {
         "s3://shop/ws": str(workspace),
@@ -29,7 +30,7 @@ def test_one_command_brings_the_shop_to_a_bucket_and_gives_the_lists_of_a_local_
         "--user ID": f"--user {user}",
     }
     reader = Reader(tmp_path, meant, s3_server.environment)
-    record = reader.start(command, [*setting(TINY | small), "--date", DATE]).ends(0)
+    record = reader.start(command, [*setting(TINY | SMALL), "--date", DATE]).ends(0)
     assert (record["status"], record["metrics"]["embed.text.encoded"] > 0) == ("ok", True)
     assert lists_of(workspace) == lists_of(night.chain.workspace)
     assert (workspace / "runs" / record["run_id"] / "report.html").is_file()
@@ -38,3 +39,20 @@ def test_one_command_brings_the_shop_to_a_bucket_and_gives_the_lists_of_a_local_
     shown.ends(0)
     assert any(line.split()[:1] == ["1"] for line in shown.said), shown.said
     assert not list(reader.folder.iterdir())  # a URL taken for a path of this machine would lie here
+
+
+@pytest.mark.slow
+def test_an_encoder_learns_in_a_bucket_and_every_process_reads_it_from_a_copy_of_its_host(
+    s3: Location, s3_server: S3Server, tmp_path: Path
+) -> None:
+    (command,) = commands("pretraining.md", "## A model of the catalog's own")
+    workspace, words = s3 / "own", [*setting(TINY | SMALL), "--date", DATE]
+    reader = Reader(tmp_path, {"ws-own-words": str(workspace)}, s3_server.environment)
+    figures = reader.start(command, words).ends(0)["metrics"]
+    assert figures["pretrain.own_words.1.best_loss"] < figures["pretrain.own_words.1.first_loss"]
+    assert len(list((workspace / "learned").children())) == 2  # of the two steps
+    features = [place.name for place in (workspace / "tables" / "features").children()]
+    (table,) = [name for name in features if name.startswith("text-")]
+    assert len(rows_of(workspace, f"features/{table}")) == figures["embed.text.encoded"] > 0
+    assert reader.start(command, words).ends(0)["status"] == "noop"
+    assert not list(reader.folder.iterdir())
