@@ -206,6 +206,25 @@ def test_the_corpus_holds_every_text_once_and_what_users_took_of_them(chain: Cha
     assert sorted(sorted(decoded[text] for text in mine) for mine in taken.values) == expected
     assert 0 < taken.held_out_R.sum() < len(expected)
 
+    # Nobody learns from withheld items: the same shop with half of it cold.
+    cold = {f"i{n}" for n in range(0, ITEMS, 2)}
+    rows = pq.read_table(chain.root / "items.parquet")
+    flags = pa.array([item in cold for item in rows["item_id"].to_pylist()])
+    pq.write_table(rows.append_column("cold", flags), chain.root / "items.parquet")
+    withheld = {"inputs__items__cold_column": "cold", "split__protocol": "cold"}
+    chain.run([INGEST], conf=given, **withheld)
+    words = chain.words(given, **withheld)
+    settings = load_settings(given, [words[n + 1] for n, word in enumerate(words) if word == "--set"])
+    context = plan_context(settings, datetime.date(2026, 1, 2))
+    writer = CorpusWriter(context, context.receipts.required("ingest"), ["text"])
+    parted = writer.write(Location.of(tmp_path / "cold"), "c" * 64, {"text": Tokenising(encoder, None)}, True)
+    of_warm = {title for n, title in enumerate(titles) if title and f"i{n}" not in cold}
+    read = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in read_texts(parted).values]
+    assert sorted(read) == sorted(wanted)
+    learned = {read[text] for mine in read_taken(parted).values for text in mine}
+    assert learned <= of_warm
+    assert len(learned) > len(of_warm) / 2
+
     # Ranks share the texts between them, and a second start finds the corpus.
     parts = [read_texts(corpus, rank, 2).values for rank in range(2)]
     assert sorted(map(bytes, parts[0] + parts[1])) == sorted(map(bytes, texts.values))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -17,6 +19,15 @@ def pairs_of(interactions: DataFrame) -> DataFrame:
         F.count("*").alias("events"), F.min("event_time").alias("first_time"), latest.alias("latest")
     )
     return pairs.select("user_id", "item_id", "split", "events", "first_time", "latest.event_time", "latest.weight")
+
+
+def seen_by_training(history: DataFrame, splits: Collection[str], cold_items: DataFrame | None) -> DataFrame:
+    """Return the pairs of these splits that anything which learns may see: none of the items that are withheld.
+
+    `cold_items` has the item_id of those, None under the warm protocol. It is the one definition of it.
+    """
+    seen = history.where(F.col("split").isin(*splits))
+    return seen if cold_items is None else seen.join(cold_items, "item_id", "left_anti")
 
 
 def events_in(pairs: DataFrame) -> int:

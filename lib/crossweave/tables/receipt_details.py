@@ -28,6 +28,7 @@ class Attempt:
     run_id: str
     learned: str  # fingerprint of the artifact; empty: nothing was better than what was there
     before: str = ""  # fingerprint of what was used until then; empty: the encoder as the settings name it
+    history: str = ""  # identity of the interactions, where a later split of theirs could hold out what was learned
     standing: str = "open"  # what the gate said of the first run with it: open, passed or refused
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,9 @@ def test_it_learns_again_by_age_by_drift_and_by_other_settings_only() -> None:
     assert why_due("words", known, off, drifted, DAY) == ""
     # The night of the learning itself compares new vectors with old ones.
     assert why_due("words", known, SETTINGS, evaluated("20260105T000000-pipeline-aaaaaa", drifted=True), DAY) == ""
+    moving = Pretrained({"words": replace(attempt("one"), history="h@1")}, {"words": "one"})
+    assert why_due("words", moving, SETTINGS, None, DAY, "h@1") == ""
+    assert "may now hold out" in why_due("words", moving, SETTINGS, None, DAY, "h@2")
     assert asked_for(known, {"words": "other"}) == Pretrained()
     assert asked_for(known, {"words": "asked"}) == known
 

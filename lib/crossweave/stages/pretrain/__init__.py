@@ -17,12 +17,16 @@ from crossweave.stages.pretrain.standing import added, asked_for, judged, why_du
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 from crossweave.tables.receipts import Receipt
 
+ONLY_FORWARD = ("leave_last_out", "global_time", "none")
+"""Splits under which what was train stays train while interactions come in the order of their times."""
+
 
 @dataclass(frozen=True)
 class PretrainBasis(Basis):
     """The catalog, the encoders that learn, and what became of what they learned before."""
 
     ingest: Receipt[Any]
+    history: str  # identity of the table
     learners: dict[str, Learner]
     asked: dict[str, str]  # encoder -> fingerprint of what the settings ask for
     known: Pretrained
@@ -51,14 +55,17 @@ class Pretrain(Stage[PretrainBasis]):
         learners = {name: Learner.of(settings, name) for name in settings.pretrain.tasks}
         asked = {name: learner.asked(settings) for name, learner in learners.items()}
         known = judged(asked_for(last.details if last is not None else Pretrained(), asked), evaluated)
-        due = {name: why_due(name, known, settings.pretrain, evaluated, context.date) for name in learners}
+        history = context.tables.identities({"history": ingest.writes["history"]})["history"]
+        said = settings.pretrain, evaluated, context.date, history
+        due = {name: why_due(name, known, *said) for name in learners}
         for name, used in known.used.items():
             if open_sealed(LEARNED, LEARNED.place(context.workspace, used), used) is None:
                 due[name] = "what it had learned is gone"
         histories = any(learner.reads_histories for learner in learners.values())
         reads = {name: ingest.writes[name] for name in tables_read(histories)}
         facts = {"asked": asked, "reads": context.tables.identities(reads), "ranks": settings.train.ranks}
-        return PretrainBasis(reads, facts, ingest, learners, asked, known, {n: why for n, why in due.items() if why})
+        due = {name: why for name, why in due.items() if why}
+        return PretrainBasis(reads, facts, ingest, history, learners, asked, known, due)
 
     def made(self, context: StageContext, basis: PretrainBasis, last: Receipt[Any] | None) -> Receipt[Any] | None:
         """Find everything learned; what the gate said meanwhile is noted."""
@@ -73,8 +80,9 @@ class Pretrain(Stage[PretrainBasis]):
             learner = basis.learners[name]
             learned = learn(context, learner, basis.ingest)
             fingerprint = learned.encoder.sealed.fingerprint if learned.better else ""
+            moves = learner.reads_histories and context.settings.split.method not in ONLY_FORWARD
             attempt = Attempt(basis.asked[name], context.date.isoformat(), context.run_id, fingerprint)
-            known = added(known, name, attempt)
+            known = added(known, name, replace(attempt, history=basis.history if moves else ""))
             _tell(record, name, learned)
             record.notes.append(f"{name} learned because {why}")
         return basis.receipt(context, record, known)

@@ -23,6 +23,8 @@ from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
 from crossweave.tables.contents import distinct_contents, item_cells
+from crossweave.tables.history import seen_by_training
+from crossweave.tables.leakage import find_leakage, held_out_pairs
 from crossweave.tables.payloads import batch_rows, payload_source, read_payloads, temporarily
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipt_details import Ingested
@@ -104,7 +106,7 @@ class CorpusWriter:
 
     def _taken(self, numbered: DataFrame, folder: Location) -> tuple[int, tuple[TensorFile, ...]]:
         """Write what users took, as far as they may learn from it: positions of texts, of two at least."""
-        history = self.store.read(self.spark, "history", self.ingest.writes["history"]).where("split = 'train'")
+        history = self._seen()
         texts = self.cells.join(numbered.drop("tokens"), list(KEY)).select("item_id", "position")
         took = history.select("user_id", "item_id").join(texts, "item_id")
         users = took.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("texts"))
@@ -113,6 +115,18 @@ class CorpusWriter:
         packed = rows.select(F.col("position").cast("int"), "texts").mapInArrow(_pack, "position int, texts binary")
         total = history.select("user_id").distinct().count()
         return total, self._dataset(packed, TAKEN, folder)
+
+    def _seen(self) -> DataFrame:
+        """Return the pairs to learn from; raises LeakageError where one of them is held out for evaluation."""
+        history = self.store.read(self.spark, "history", self.ingest.writes["history"])
+        catalog = self.store.read(self.spark, "catalog", self.ingest.writes["catalog"])
+        cold = catalog.where("cold").select("item_id") if self.settings.split.protocol == "cold" else None
+        seen = seen_by_training(history, ("train",), cold)
+        # Numbers stand in for those that tensors give: the check wants some.
+        items = catalog.select("item_id", F.xxhash64("item_id").alias("item_index"))
+        known = seen.join(items, "item_id").select("user_id", "item_index", F.lit(-1).alias("user_index"))
+        find_leakage("the corpus of an encoder", known, held_out_pairs(history, items, cold)).refuse()
+        return seen
 
     def _dataset(self, rows: DataFrame, schema: Any, folder: Location) -> tuple[TensorFile, ...]:
         """Write rows with their numbers, every so-many-th held out; as many row groups for every rank."""

@@ -99,7 +99,9 @@ class Learner:
 
     def asked(self, settings: Settings) -> str:
         """Return the fingerprint of that and the steps: all that the settings ask for."""
-        return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps]])
+        # What was learned from pairs that another split holds out must not be kept under it.
+        split = settings.split.model_dump(mode="json") if self.reads_histories else None
+        return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps], split])
 
 
 def reads_histories(step: PretrainStep) -> bool:

@@ -44,7 +44,7 @@ class Learned:
 
 def tables_read(histories: bool) -> list[str]:
     """Name the tables that a corpus is made of, with or without what users took."""
-    return ["item_rows", "history"] if histories else ["item_rows"]
+    return ["item_rows", "history", "catalog"] if histories else ["item_rows"]
 
 
 def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested]) -> Learned:
@@ -56,6 +56,7 @@ def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested]) ->
         histories = any(reads_histories(step) for step in steps)
         reads = {name: ingest.writes[name] for name in tables_read(histories)}
         facts = {"begun": begun, "ranks": ranks, "reads": context.tables.identities(reads)}
+        facts["split"] = context.settings.split.model_dump(mode="json") if histories else None
         fingerprint = digest({**facts, "steps": [step.model_dump(mode="json") for step in steps]})
         place = LEARNED.place(context.workspace, fingerprint)
         sealed = open_sealed(LEARNED, place, fingerprint)

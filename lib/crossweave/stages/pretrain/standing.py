@@ -49,12 +49,22 @@ def asked_for(known: Pretrained, asked: Mapping[str, str]) -> Pretrained:
 
 
 def why_due(
-    name: str, known: Pretrained, settings: PretrainSettings, evaluated: Evaluated | None, date: datetime.date
+    name: str,
+    known: Pretrained,
+    settings: PretrainSettings,
+    evaluated: Evaluated | None,
+    date: datetime.date,
+    history: str = "",
 ) -> str:
-    """Say why an encoder is to learn tonight; empty: what it has learned is kept."""
+    """Say why an encoder is to learn tonight; empty: what it has learned is kept.
+
+    `history`: the identity of tonight's interactions.
+    """
     attempt = known.last.get(name)
     if attempt is None:
         return "it has not learned as the settings ask"
+    if attempt.history not in ("", history):
+        return "the interactions have changed, and their split may now hold out what it learned from"
     age = (date - datetime.date.fromisoformat(attempt.date)).days
     if age >= settings.every_days:
         return f"it learned {age} days ago"

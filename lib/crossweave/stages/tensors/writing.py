@@ -20,7 +20,7 @@ from crossweave.feeding.writer import write_dataset
 from crossweave.runtime.record import Ledger
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
-from crossweave.tables.history import events_in
+from crossweave.tables.history import events_in, seen_by_training
 from crossweave.tables.leakage import held_out_pairs
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
@@ -114,10 +114,8 @@ class TensorSet:
 
     def _events(self, index: DataFrame) -> DataFrame:
         """Return the (user, item) pairs that training may see."""
-        history, cold = self._history(), self._cold(index)
-        seen = history.where(F.col("split").isin("train", "valid"))
-        if cold is not None:
-            seen = seen.join(cold, "item_id", "left_anti")
+        history = self._history()
+        seen = seen_by_training(history, ("train", "valid"), self._cold(index))
         path = self.staging / "events"
         seen.join(index.select("item_id", "item_index"), "item_id").select(
             "user_id",
