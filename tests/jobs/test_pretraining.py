@@ -22,13 +22,14 @@ from crossweave.encoders import make_encoder
 from crossweave.errors import SettingsError
 from crossweave.feeding.corpus import read_taken, read_texts
 from crossweave.runtime.plan import plan_context
+from crossweave.stages.collect import COLLECT
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 from crossweave.stages.pretrain import PRETRAIN
 from crossweave.stages.pretrain.corpus import CorpusWriter, Tokenising
 from crossweave.stages.pretrain.learner import Learner
 from crossweave.storage.location import Location
-from crossweave.tables.receipt_details import Evaluated
+from crossweave.tables.receipt_details import Evaluated, Scored, Tensors
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.vectors import from_arrow
 
@@ -119,8 +120,12 @@ def test_embed_takes_what_an_encoder_learned_and_nothing_is_learned_twice(chain:
     # Another last step takes the first one as it is.
     other = conf(tmp_path, {"path": str(base)}, [MASKED, TOOK | {"max_epochs": 1, "patience": 1}])
     chain.run([PRETRAIN], conf=other)
-    folders = [path.name for path in (chain.workspace / "learned").iterdir()]
-    assert len(folders) == 3
+    assert len(list((chain.workspace / "learned").iterdir())) == 3
+
+    # Collected is what nobody uses: the first step, once the last one is done, and not what could come back.
+    chain.run([COLLECT], conf=other, gc__keep_days=0)
+    kept = {LEARNED.place(chain.workspace, fingerprint).name for fingerprint in learned_of(chain).artifacts}
+    assert {path.name for path in (chain.workspace / "learned").iterdir()} == kept
 
 
 @pytest.mark.slow
@@ -140,17 +145,26 @@ def test_what_the_gate_refused_gives_way_to_the_vectors_that_were_there(chain: C
     base = tiny_bert(tmp_path / "bert")
     given = conf(tmp_path, {"path": str(base)}, [MASKED])
     first = chain.run(STAGES, conf=given)
-    vectors = chain.features()
-    details = Evaluated(judged=first["run_id"], refused=["ndcg@20 fell"])
     receipts = Receipts(chain.workspace)
-    receipts.publish(Receipt("evaluate", "x", first["run_id"], {}, {}, 0, details))
+    (feature,) = receipts.required("embed").details.values()
+    assert feature.learned == learned_of(chain).used["own"]
+
+    def judge(run: str, table: str, *refused: str) -> None:
+        """Leave what a night of tensors, score and evaluate leaves."""
+        receipts.publish(Receipt("tensors", run, run, {table: 0}, {}, 0, Tensors()))
+        receipts.publish(Receipt("score", run, run, {}, {}, 0, Scored()))
+        receipts.publish(Receipt("evaluate", run, run, {}, {}, 0, Evaluated(judged=run, refused=list(refused))))
+
+    judge(first["run_id"], "features/text-of-before", "ndcg@20 fell")  # lists of other vectors
+    assert chain.run(STAGES, conf=given, date="2026-01-03")["status"] == "noop"
+    assert learned_of(chain).last["own"].standing == "open"
+    judge(first["run_id"], feature.table, "ndcg@20 fell")
     second = chain.run(STAGES, conf=given, date="2026-01-03")
     assert learned_of(chain).used == {}
     assert learned_of(chain).last["own"].standing == "refused"
     assert second["metrics"]["embed.text.encoded"] == TEXTS  # by the encoder as it came, whose vectors nobody had made
-    receipts.publish(Receipt("evaluate", "y", second["run_id"], {}, {}, 0, Evaluated(judged=second["run_id"])))
+    judge(second["run_id"], receipts.required("embed").details["text"].table)
     assert chain.run(STAGES, conf=given, date="2026-01-04")["status"] == "noop"
-    assert set(vectors) == {"text"}
 
 
 @pytest.mark.slow

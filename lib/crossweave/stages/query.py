@@ -117,10 +117,9 @@ class Query:
         spec, states = self.settings.encoders[encoder_name], EncoderStates(self.workspace)
         pretrain = Receipts(self.workspace).latest("pretrain")
         learned = pretrain.details.of(encoder_name) if pretrain is not None else []
-        places = [LearnedEncoder.open(self.workspace, fingerprint).places() for fingerprint in learned]
-        if not self.settings.pretrain.is_fresh(encoder_name):
-            places.append({})
-        for files in places:
+        begun = [] if self.settings.pretrain.is_fresh(encoder_name) else [""]
+        for fingerprint in (*learned, *begun):
+            files = LearnedEncoder.open(self.workspace, fingerprint).places() if fingerprint else {}
             encoder = make_encoder("text", spec.type, {**spec.own, **files})
             fitted = states.load(name, encoder.identity).hand_to(encoder) or not encoder.learns
             if fitted and feature_table(name, encoder.fingerprint) in self.chain.tensors.reads:

@@ -59,6 +59,7 @@ class Feature:
     fingerprint: str  # of the encoder
     dim: int
     precision: str = ""
+    learned: str = ""  # fingerprint of the artifact, where the encoder has learned the catalog
 
 
 @dataclass(frozen=True)

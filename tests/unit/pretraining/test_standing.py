@@ -26,8 +26,8 @@ def attempt(learned: str, date: str = "2026-01-05", run: str = "20260105T000000-
     return Attempt("asked", date, run, learned)
 
 
-def evaluated(run: str, refused: bool = False, drifted: bool = False) -> Evaluated:
-    return Evaluated(judged=run, refused=["worse"] if refused else [], drifted=["drift: vectors"] if drifted else [])
+def drifted(run: str) -> Evaluated:
+    return Evaluated(judged=run, drifted=["drift: vectors"])
 
 
 def test_what_learned_is_used_from_that_night_on_and_what_did_not_leaves_the_old_in_use() -> None:
@@ -41,22 +41,19 @@ def test_what_learned_is_used_from_that_night_on_and_what_did_not_leaves_the_old
 @pytest.mark.parametrize("before", ["", "one"])
 def test_what_the_gate_refuses_gives_way_to_what_was_before_for_good(before: str) -> None:
     known = added(Pretrained(used={"words": before} if before else {}), "words", attempt("two"))
-    same_night = "20260105T000000-pipeline-aaaaaa"
-    refused = judged(known, evaluated(same_night, refused=True))
+    refused = judged(known, True, {"two"})
     assert refused.used == ({"words": before} if before else {})
-    later = judged(refused, evaluated("20260107T000000-pipeline-bbbbbb"))  # the night after, with the old vectors
-    assert later == refused
-    assert (
-        why_due("words", later, SETTINGS, None, DAY - datetime.timedelta(days=3)) == ""
-    )  # it is not tried every night
+    assert judged(refused, False, {before}) == refused  # the night after, with the old vectors
+    assert judged(refused, False, {"two"}) == refused
+    assert why_due("words", refused, SETTINGS, None, datetime.date(2026, 1, 7)) == ""  # nor is it tried every night
 
 
-def test_a_run_before_the_attempt_says_nothing_of_it_and_one_that_passed_cannot_be_refused_later() -> None:
+def test_lists_of_other_vectors_say_nothing_of_it_and_what_passed_cannot_be_refused_later() -> None:
     known = added(Pretrained(), "words", attempt("one"))
-    assert judged(known, evaluated("20260104T000000-pipeline-cccccc", refused=True)) == known
-    passed = judged(known, evaluated("20260105T000000-pipeline-aaaaaa"))
+    assert judged(known, True, {"other"}) == known
+    passed = judged(known, False, {"one", "other"})
     assert passed.last["words"].standing == "passed"
-    assert judged(passed, evaluated("20260108T000000-pipeline-dddddd", refused=True)).used == {"words": "one"}
+    assert judged(passed, True, {"one"}).used == {"words": "one"}
 
 
 def test_it_learns_again_by_age_by_drift_and_by_other_settings_only() -> None:
@@ -64,12 +61,12 @@ def test_it_learns_again_by_age_by_drift_and_by_other_settings_only() -> None:
     assert "not learned" in why_due("words", Pretrained(), SETTINGS, None, DAY)
     assert why_due("words", known, SETTINGS, None, datetime.date(2026, 1, 11)) == ""
     assert "7 days ago" in why_due("words", known, SETTINGS, None, datetime.date(2026, 1, 12))
-    drifted = evaluated("20260106T000000-pipeline-eeeeee", drifted=True)
-    assert "drift" in why_due("words", known, SETTINGS, drifted, DAY)
+    later = drifted("20260106T000000-pipeline-eeeeee")
+    assert "drift" in why_due("words", known, SETTINGS, later, DAY)
     off = SETTINGS.model_copy(update={"on_drift": False})
-    assert why_due("words", known, off, drifted, DAY) == ""
+    assert why_due("words", known, off, later, DAY) == ""
     # The night of the learning itself compares new vectors with old ones.
-    assert why_due("words", known, SETTINGS, evaluated("20260105T000000-pipeline-aaaaaa", drifted=True), DAY) == ""
+    assert why_due("words", known, SETTINGS, drifted("20260105T000000-pipeline-aaaaaa"), DAY) == ""
     moving = Pretrained({"words": replace(attempt("one"), history="h@1")}, {"words": "one"})
     assert why_due("words", moving, SETTINGS, None, DAY, "h@1") == ""
     assert "may now hold out" in why_due("words", moving, SETTINGS, None, DAY, "h@2")

@@ -55,7 +55,8 @@ class Modality:
     @property
     def feature(self) -> Feature:
         """What the receipt tells of it."""
-        return Feature(self.table, self.encoder.fingerprint, self.encoder.dim, self.encoder.precision)
+        learned = "" if self.learned is None else self.learned.sealed.fingerprint
+        return Feature(self.table, self.encoder.fingerprint, self.encoder.dim, self.encoder.precision, learned)
 
     def prepare(self, states: EncoderStates) -> None:
         """Fit and self-test the encoder on a sample of the catalog, where that is still to be done or asked for."""

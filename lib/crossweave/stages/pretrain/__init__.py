@@ -54,7 +54,9 @@ class Pretrain(Stage[PretrainBasis]):
         evaluated: Evaluated | None = evaluate.details if evaluate is not None else None
         learners = {name: Learner.of(settings, name) for name in settings.pretrain.tasks}
         asked = {name: learner.asked(settings) for name, learner in learners.items()}
-        known = judged(asked_for(last.details if last is not None else Pretrained(), asked), evaluated)
+        known = asked_for(last.details if last is not None else Pretrained(), asked)
+        if evaluated is not None:
+            known = judged(known, bool(evaluated.refused), _vectors_judged(context, evaluated))
         history = context.tables.identities({"history": ingest.writes["history"]})["history"]
         said = settings.pretrain, evaluated, context.date, history
         due = {name: why_due(name, known, *said) for name in learners}
@@ -89,6 +91,14 @@ class Pretrain(Stage[PretrainBasis]):
 
 
 PRETRAIN = Pretrain()
+
+
+def _vectors_judged(context: StageContext, evaluated: Evaluated) -> set[str]:
+    """Return the learned encoders whose vectors the last judged lists were made with; none where others came since."""
+    embed, tensors, score = (context.receipts.latest(stage) for stage in ("embed", "tensors", "score"))
+    if embed is None or tensors is None or score is None or evaluated.judged != score.run_id:
+        return set()
+    return {feature.learned for feature in embed.details.values() if feature.table in tensors.reads} - {""}
 
 
 def plan_pretrain(context: StageContext) -> tuple[PlanLine, set[str]]:

@@ -169,6 +169,6 @@ class _Step:
             return
         for name, path in encoder.layout.files:
             target = draft / MODEL / name
-            if beside or not target.exists():
+            if beside or not (target.exists() or name.endswith(".safetensors")):  # the weights that it began with
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)

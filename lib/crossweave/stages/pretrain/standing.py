@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from crossweave.config.pretraining import PretrainSettings
@@ -12,17 +12,15 @@ from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 OPEN, PASSED, REFUSED = "open", "passed", "refused"
 
 
-def judged(known: Pretrained, evaluated: Evaluated | None) -> Pretrained:
-    """Return what is known with what the gate said since: what it refused gives way to what was used before it.
+def judged(known: Pretrained, refused: bool, vectors_of: Set[str]) -> Pretrained:
+    """Return what is known with what the gate said last: what it refused gives way to what was used before it.
 
-    The first run that was judged after an attempt decides: it was the first with those vectors.
+    `vectors_of`: the artifacts whose vectors the judged lists were made with. The first lists of an attempt decide.
     """
-    if evaluated is None:
-        return known
-    verdict = REFUSED if evaluated.refused else PASSED
+    verdict = REFUSED if refused else PASSED
     last = {
         name: replace(attempt, standing=verdict)
-        if attempt.standing == OPEN and evaluated.judged >= attempt.run_id  # runs are named by their time
+        if attempt.standing == OPEN and attempt.learned in vectors_of
         else attempt
         for name, attempt in known.last.items()
     }
