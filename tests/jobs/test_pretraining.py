@@ -37,6 +37,7 @@ ITEMS, USERS = 60, 40
 TEXTS = 56  # of the items, two have none, two share one, and chance makes another two alike
 STAGES = [INGEST, PRETRAIN, EMBED]
 MASKED = {"objective": "masked", "batch": 8, "max_epochs": 2, "patience": 2, "learning_rate": 5e-3, "warmup_steps": 2}
+FRESH = {"objective": "masked", "fresh": {}, "tune": {"method": "full"}}
 TOOK = MASKED | {"objective": "behaviour", "own": {"items": 24}}
 
 
@@ -256,7 +257,13 @@ def test_the_corpus_holds_every_text_once_and_what_users_took_of_them(chain: Cha
         ({"path": "BERT"}, [{"objective": "masked", "own": {"share": 2}}], "share"),
         ({"path": "BERT", "adapter": "BERT"}, [{"objective": "masked"}], "has an adapter already"),
         ({"path": "BERT"}, [{"objective": "masked", "fresh": {}, "tune": {"method": "full"}}], "has a path"),
-        ({"type": "hashing", "dim": 8}, [{"objective": "masked"}], "cannot learn the catalog"),
+        ({"type": "hashing", "dim": 16}, [{"objective": "masked"}], "cannot learn the catalog"),
+        ({"path": "BERT"}, [{"objective": "masked", "max_tokens": 999}], "reads at most 32"),
+        ({"path": "BERT"}, [{"objective": "behaviour", "tune": {"method": "prefix"}}], "prefix needs a decoder"),
+        ({"type": "hashing"}, [FRESH], "path"),
+        ({"pooling": "none"}, [FRESH], "pooling"),
+        ({}, [FRESH | {"max_tokens": 999}], "of a model of 128"),
+        ({}, [FRESH | {"objective": "causal"}], "needs a decoder"),
         ({"path": "PICKLED"}, [{"objective": "masked"}], "pickled weights only"),
         ({"path": "NOWHERE"}, [{"objective": "masked"}], "there is no directory"),
     ],

@@ -64,22 +64,23 @@ class Learner:
     def check(self, settings: Settings) -> None:
         """Raise SettingsError for steps that could not be taken."""
         where = f"pretrain.tasks.{self.name}"
-        spec, fresh = settings.encoders[self.name], settings.pretrain.is_fresh(self.name)
+        spec, fresh = settings.encoders[self.name], self.steps[0].fresh
         if spec.own.get("adapter") is not None:
             raise SettingsError(f"{where}: the encoder has an adapter already", "merge it into the weights first")
-        if fresh and "path" in spec.own:
+        if fresh is not None and "path" in spec.own:
             raise SettingsError(f"{where} begins with a fresh model, and encoders.{self.name} has a path", "give one")
         for step in self.steps:
             kind = find(OBJECTIVES, "objective", step.objective)
             kind.check(step.own, f"{where}: objective {step.objective}")
-        if not fresh:
-            for encoder in self.encoders(settings).values():
-                vocabulary = vocabulary_of(encoder)
-                _fits([step.objective for step in self.steps], vocabulary, encoder.layout.is_decoder, where)
-        elif self.steps[0].fresh is not None:
-            decoder = self.steps[0].fresh.family == "gpt2"
-            known = Vocabulary(0, 0, None if decoder else 0, frozenset())
-            _fits([step.objective for step in self.steps], known, decoder, where)
+            if fresh is None:
+                changed = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
+                for encoder in self.encoders(settings, **changed).values():
+                    _fits(step, vocabulary_of(encoder).mask is not None, encoder.layout.is_decoder, where)
+            else:
+                self.encoders(settings, path=Path())  # its settings are looked at, files there are none yet
+                _fits(step, fresh.family == "bert", fresh.family == "gpt2", where)
+                if (step.max_tokens or 0) > fresh.max_tokens:
+                    raise SettingsError(f"{where}: max_tokens {step.max_tokens} of a model of {fresh.max_tokens}")
 
     def begun(self, settings: Settings) -> str:
         """Return the fingerprint of what the first step begins with: weights, words, what is read of the catalog."""
@@ -116,10 +117,13 @@ def vocabulary_of(encoder: TransformerEncoder) -> Vocabulary:
     return Vocabulary(len(tokenizer), padding or 0, tokenizer.mask_token_id, frozenset(tokenizer.all_special_ids))
 
 
-def _fits(objectives: list[str], vocabulary: Vocabulary, decoder: bool, where: str) -> None:
-    if "masked" in objectives and (vocabulary.mask is None or decoder):
+def _fits(step: PretrainStep, masks: bool, decoder: bool, where: str) -> None:
+    """Raise SettingsError where a model, which knows a mask or is a decoder, cannot take a step."""
+    if step.objective == "masked" and (decoder or not masks):
         raise SettingsError(
             f"{where}: objective masked hides words, and this is a decoder or knows no mask", "take causal"
         )
-    if "causal" in objectives and not decoder:
+    if step.objective == "causal" and not decoder:
         raise SettingsError(f"{where}: objective causal needs a decoder, and this model sees all words", "take masked")
+    if step.tune.method == "prefix" and not decoder:
+        raise SettingsError(f"{where}: tune.method prefix needs a decoder, and this model is none", "take lora")
