@@ -260,7 +260,7 @@ def test_the_corpus_holds_every_text_once_and_what_users_took_of_them(chain: Cha
         ({"type": "hashing", "dim": 16}, [{"objective": "masked"}], "cannot learn the catalog"),
         ({"path": "BERT"}, [{"objective": "masked", "max_tokens": 999}], "reads at most 32"),
         ({"path": "BERT"}, [{"objective": "behaviour", "tune": {"method": "prefix"}}], "prefix needs a decoder"),
-        ({"type": "hashing"}, [FRESH], "path"),
+        ({"type": "hashing"}, [FRESH], "cannot learn the catalog"),
         ({"pooling": "none"}, [FRESH], "pooling"),
         ({}, [FRESH | {"max_tokens": 999}], "of a model of 128"),
         ({}, [FRESH | {"objective": "causal"}], "needs a decoder"),

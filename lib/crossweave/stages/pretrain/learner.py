@@ -50,14 +50,14 @@ class Learner:
         spec = settings.encoders[self.name]
         made = {}
         for name in self.modalities:
-            own = {**spec.own, **changed}
-            encoder = make_encoder(settings.modalities[name].kind, spec.type, own, f"encoders.{self.name}")
-            if not isinstance(encoder, TransformerEncoder):
+            kind = settings.modalities[name].kind
+            if spec.type != TransformerEncoder.name or kind not in ("text", "tags"):
                 raise SettingsError(
-                    f"pretrain.tasks.{self.name}: an encoder of type {spec.type} for {settings.modalities[name].kind} "
-                    "cannot learn the catalog",
+                    f"pretrain.tasks.{self.name}: an encoder of type {spec.type} for {kind} cannot learn the catalog",
                     "those that can are of type transformer, for text and tags",
                 )
+            encoder = make_encoder(kind, spec.type, {**spec.own, **changed}, f"encoders.{self.name}")
+            assert isinstance(encoder, TransformerEncoder)
             made[name] = encoder
         return made
 
