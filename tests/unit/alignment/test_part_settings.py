@@ -74,7 +74,7 @@ def test_a_setting_that_a_part_cannot_take_is_named_by_its_path(pairs: tuple[str
 
 
 def test_the_encoder_s_settings_are_named_by_their_path() -> None:
-    from crossweave.stages.embed import build_encoders
+    from crossweave.stages.embed import EMBED
 
     with pytest.raises(SettingsError, match=r"encoders\.words\.dimm"):
-        build_encoders(load_settings([LOCAL], ["encoders.words.dimm=3"]))
+        EMBED.check(load_settings([LOCAL], ["encoders.words.dimm=3"]))
