@@ -42,7 +42,7 @@ class Learner:
         """Whether any step learns from what users took."""
         return any(reads_histories(step) for step in self.steps)
 
-    def encoders(self, settings: Settings, **changed: Path | int) -> dict[str, TransformerEncoder]:
+    def encoders(self, settings: Settings, **changed: Path | str | int) -> dict[str, TransformerEncoder]:
         """Build the encoder of each modality, with some settings changed; raises SettingsError where it cannot learn.
 
         No weights are loaded, but looked at: a directory with pickled ones alone is refused.
@@ -77,7 +77,7 @@ class Learner:
                 for encoder in self.encoders(settings, **changed).values():
                     _fits(step, vocabulary_of(encoder).mask is not None, encoder.layout.is_decoder, where)
             else:
-                self.encoders(settings, path=Path())  # its settings are looked at, files there are none yet
+                self.encoders(settings, path=".")  # its settings are looked at, files there are none yet
                 _fits(step, fresh.family == "bert", fresh.family == "gpt2", where)
                 if (step.max_tokens or 0) > fresh.max_tokens:
                     raise SettingsError(f"{where}: max_tokens {step.max_tokens} of a model of {fresh.max_tokens}")
