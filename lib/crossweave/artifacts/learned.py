@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 from crossweave.artifacts.sealed import Kind, Sealed, open_required
 from crossweave.storage.records import Place
@@ -29,3 +30,18 @@ class LearnedEncoder:
         here = self.sealed.here()
         named = {"path": here / MODEL, "adapter": here / ADAPTER}
         return {name: folder for name, folder in named.items() if folder.is_dir()}
+
+
+class WithFiles(Protocol):
+    """An encoder, as far as it matters here."""
+
+    def with_files(self, **places: Path) -> Self:
+        """Return it with its files elsewhere."""
+
+
+E = TypeVar("E", bound=WithFiles)
+
+
+def in_place(encoder: E, learned: LearnedEncoder | None) -> E:
+    """Return an encoder with what it has learned on this machine; without anything, as it is."""
+    return encoder if learned is None else encoder.with_files(**learned.places())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,7 +79,7 @@ def read_taken(corpus: CorpusFiles, shard: int = 0, shards: int = 1) -> Rows:
 
 def _rows(corpus: CorpusFiles, dataset: str, column: str, dtype: np.dtype[Any], shard: int, shards: int) -> Rows:
     positions, values, held_out = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
-    for group in _groups(corpus, dataset, shard, shards):
+    for group in read_row_groups(corpus, dataset, shard, shards):
         positions.append(np.asarray(group["position"]))
         values += bytes_to_arrays(group[column], dtype)
         held_out.append(np.asarray(group["held_out"], np.bool_))
@@ -91,10 +90,6 @@ def _rows(corpus: CorpusFiles, dataset: str, column: str, dtype: np.dtype[Any], 
         raise ReconciliationError(f"the {dataset} of the corpus are not numbered from 0", corpus.remedy)
     order = np.argsort(position_R, kind="stable")
     return Rows([values[row] for row in order], np.concatenate(held_out)[order])
-
-
-def _groups(corpus: CorpusFiles, dataset: str, shard: int, shards: int) -> Iterator[dict[str, Any]]:
-    return read_row_groups(corpus, dataset, shard, shards)
 
 
 def _remedy(folder: Location) -> str:

@@ -14,6 +14,7 @@ from petastorm.unischema import Unischema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from crossweave.feeding.datasets import TensorFile, describe_file, part_files
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place
 from crossweave.tables.paths import spark_path
@@ -47,6 +48,21 @@ def write_dataset(
             .option("compression", "none")  # vectors do not compress, and readers are CPU-bound
             .parquet(spark_path(folder))
         )
+
+
+def even_groups(rows: int, most: int, ranks: int) -> tuple[int, int]:
+    """Return how many rows, `most` at the most, and how many row groups: every rank then takes the same steps.
+
+    As many row groups for every rank, of (nearly) the same size.
+    """
+    groups = ranks * -(-rows // (most * ranks))
+    return -(-rows // groups), groups
+
+
+def described_dataset(spark: SparkSession, folder: Location) -> tuple[TensorFile, ...]:
+    """Describe the files of a dataset on the workers: each is read once, for its hash."""
+    places = part_files(folder)
+    return tuple(spark.sparkContext.parallelize(places, len(places)).map(describe_file).collect())
 
 
 def _files(folder: Location) -> Any:

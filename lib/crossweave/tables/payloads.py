@@ -28,13 +28,15 @@ def read_payloads(
     columns: Sequence[str],
     wanted: DataFrame,
     count: int,
-    tasks: int,
+    rows_per_task: int,
 ) -> DataFrame:
     """Return (content_hash, value) of the wanted contents (content_hash, item_id), as they were when ingested.
 
-    Only the named files are read: those that hold the wanted items. A row whose content is no longer what its hash
-    says is left out: the caller counts. Several rows of one item may repeat a content.
+    Only the named files are read, those that hold the wanted items, as far as they are still there. A row whose content
+    is no longer what its hash says is left out: the caller counts. Several rows of one item may repeat a content.
     """
+    files = [file for file in files if file in source.table.stamps]
+    tasks = max(spark.sparkContext.defaultParallelism, -(-count // rows_per_task))
     size = sum(source.table.sizes[file] for file in files)
     with temporarily(spark, "spark.sql.files.maxPartitionBytes", max(1 << 20, size // tasks)):
         items = read_source(spark, source, files)

@@ -109,11 +109,9 @@ class Modality:
 
     def _rows(self, wanted: DataFrame, files: Sequence[str], count: int) -> DataFrame:
         """Return (content_hash, value) of the wanted contents, dealt out to as many tasks as they are worth."""
-        tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
         kind, columns = self.modality.kind, self.modality.columns
-        id_column, source = self.settings.inputs.items.id, self.night.source
-        present = [file for file in files if file in source.table.stamps]  # what is gone is counted as vanished
-        rows = read_payloads(self.spark, source, present, id_column, kind, columns, wanted, count, tasks)
+        id_column, source, each = self.settings.inputs.items.id, self.night.source, self.settings.embed.rows_per_task
+        rows = read_payloads(self.spark, source, files, id_column, kind, columns, wanted, count, each)
         # Two rows of one id may hold the same content.
         return rows.dropDuplicates(["content_hash"]) if self.night.repeated_ids else rows
 

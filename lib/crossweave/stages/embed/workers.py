@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
-from crossweave.artifacts.learned import LearnedEncoder
+from crossweave.artifacts.learned import LearnedEncoder, in_place
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
 from crossweave.storage.location import Location
@@ -33,7 +33,7 @@ class Task:
 
     def encoder_here(self) -> Encoder:
         """Return the encoder with its files on this machine."""
-        return self.encoder if self.learned is None else self.encoder.with_files(**self.learned.places())
+        return in_place(self.encoder, self.learned)
 
     def place(self) -> tuple[str, int]:
         """Return the torch device and the CPU threads that Spark gave this task."""

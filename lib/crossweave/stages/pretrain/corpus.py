@@ -12,14 +12,14 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from crossweave.artifacts.learned import LearnedEncoder
+from crossweave.artifacts.learned import LearnedEncoder, in_place
 from crossweave.encoders.base import Encoder
 from crossweave.errors import ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.corpus import CorpusFiles, load_corpus
-from crossweave.feeding.datasets import TensorFile, describe_file, part_files
+from crossweave.feeding.datasets import TensorFile
 from crossweave.feeding.schema import POSITIONS, TAKEN, TEXTS, TOKENS
-from crossweave.feeding.writer import write_dataset
+from crossweave.feeding.writer import described_dataset, even_groups, write_dataset
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
 from crossweave.tables.contents import distinct_contents, item_cells
@@ -43,7 +43,7 @@ class Tokenising:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Turn (content_hash, value) into (content_hash, tokens); what has none is left out: the caller counts."""
-        encoder = self.encoder if self.files is None else self.encoder.with_files(**self.files.places())
+        encoder = in_place(self.encoder, self.files)
         for batch in batches:
             keys = batch.column(0).to_pylist()
             prepared = encoder.prepare(batch.column(1).to_pylist())
@@ -135,10 +135,9 @@ class CorpusWriter:
             return ()
         every = min(count, max(2, round(1 / settings.held_out)))
         rows = rows.withColumn("held_out", F.col("position") % every == every - 1)
-        groups = ranks * -(-count // (settings.row_group_rows * ranks))
-        write_dataset(self.spark, rows, schema, folder, "position", -(-count // groups), groups)
-        places = part_files(folder)
-        files = tuple(self.spark.sparkContext.parallelize(places, len(places)).map(describe_file).collect())
+        group_rows, groups = even_groups(count, settings.row_group_rows, ranks)
+        write_dataset(self.spark, rows, schema, folder, "position", group_rows, groups)
+        files = described_dataset(self.spark, folder)
         if sum(file.rows for file in files) != count:
             raise ReconciliationError(f"{folder} holds {sum(file.rows for file in files)} rows, {count} were written")
         return files
@@ -147,13 +146,10 @@ class CorpusWriter:
         """Return (content_hash, value) of a modality's contents; several rows of one id may hold the same one."""
         modality, source, items = self.settings.modalities[name], self._source, self.settings.inputs.items
         wanted = contents.where(F.col("modality") == name).select("content_hash", "item_id", "file")
-        counted = wanted.groupBy("file").count().collect()
-        files = [row["file"] for row in counted if row["file"] in source.table.stamps]
-        count = sum(row["count"] for row in counted)
-        tasks = max(self.spark.sparkContext.defaultParallelism, -(-count // self.settings.embed.rows_per_task))
-        rows = read_payloads(
-            self.spark, source, sorted(files), items.id, modality.kind, modality.columns, wanted, count, tasks
-        )
+        counts = {row["file"]: row["count"] for row in wanted.groupBy("file").count().collect()}
+        count, each = sum(counts.values()), self.settings.embed.rows_per_task
+        kind, columns = modality.kind, modality.columns
+        rows = read_payloads(self.spark, source, sorted(counts), items.id, kind, columns, wanted, count, each)
         return rows.dropDuplicates(["content_hash"])
 
     @cached_property

@@ -11,12 +11,11 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 
 from crossweave.errors import InputContractError, ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
-from crossweave.feeding.datasets import TensorFile, describe_file, part_files
 from crossweave.feeding.leakage import check_tensors
 from crossweave.feeding.manifest import Manifest
 from crossweave.feeding.schema import SEQUENCE_FIELDS, SEQUENCES, items_schema, present_field, vector_field
 from crossweave.feeding.sequences import CODES, HELD_OUT
-from crossweave.feeding.writer import write_dataset
+from crossweave.feeding.writer import described_dataset, even_groups, write_dataset
 from crossweave.runtime.record import Ledger
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
@@ -69,8 +68,8 @@ class TensorSet:
                 modalities=self.modalities,
                 items=items,
                 users=self.user_rows,
-                item_files=self._described("items"),
-                sequence_files=self._described("sequences"),
+                item_files=described_dataset(self.spark, self.folder / "items"),
+                sequence_files=described_dataset(self.spark, self.folder / "sequences"),
                 attributes=vocabulary,
                 tables=self.store.identities(self.writes),
                 rows_in=sum(ledger.rows_in for ledger in self.ledgers.values()),
@@ -83,11 +82,6 @@ class TensorSet:
         finally:
             self.staging.remove()
         return manifest
-
-    def _described(self, dataset: str) -> tuple[TensorFile, ...]:
-        """Describe the files of a dataset on the workers: each is read once, for its hash."""
-        places = part_files(self.folder / dataset)
-        return tuple(self.spark.sparkContext.parallelize(places, len(places)).map(describe_file).collect())
 
     def _check_leakage(self, manifest: Manifest, index: DataFrame) -> None:
         users = self.store.read(self.spark, "user_index", self.writes["user_index"])
@@ -221,10 +215,8 @@ class TensorSet:
         rows = with_position(self.spark, rows, order, "position", self.staging / "sequences")
         self.sequence_rows = rows.count()
         self._reconcile(rows, events)
-        # As many row groups for every rank, of (nearly) the same size: every rank then takes the same steps.
-        ranks = self.settings.train.ranks
-        groups = ranks * -(-self.sequence_rows // (self.settings.tensors.row_group_rows * ranks))
-        group_rows = -(-self.sequence_rows // groups)
+        ranks, most = self.settings.train.ranks, self.settings.tensors.row_group_rows
+        group_rows, groups = even_groups(self.sequence_rows, most, ranks)
         names = ("user_index", "position", "attributes", *SEQUENCE_FIELDS, "held_out")
         packed_schema = StructType(
             [rows.schema[n] if n in ("user_index", "position") else StructField(n, BinaryType()) for n in names]
