@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from crossweave.config.pretraining import PretrainSettings
-from crossweave.stages.pretrain.standing import added, asked_for, judged, why_due
+from crossweave.stages.pretrain.standing import added, asked_for, fair, judged, why_due
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 
 DAY = datetime.date(2026, 1, 10)
@@ -70,6 +70,9 @@ def test_it_learns_again_by_age_by_drift_and_by_other_settings_only() -> None:
     moving = Pretrained({"words": replace(attempt("one"), history="h@1")}, {"words": "one"})
     assert why_due("words", moving, SETTINGS, None, DAY, "h@1") == ""
     assert "may now hold out" in why_due("words", moving, SETTINGS, None, DAY, "h@2")
+    assert fair(moving, "h@1") == moving
+    again = added(fair(moving, "h@2"), "words", attempt(""))  # nothing better: not the old one, which may know too much
+    assert (again.used, again.last["words"].before) == ({}, "")
     assert asked_for(known, {"words": "other"}) == Pretrained()
     assert asked_for(known, {"words": "asked"}) == known
 

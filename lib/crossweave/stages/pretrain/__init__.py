@@ -13,7 +13,7 @@ from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.stages.pretrain.learner import Learner
 from crossweave.stages.pretrain.learning import Learned, learn, tables_read
-from crossweave.stages.pretrain.standing import added, asked_for, judged, why_due
+from crossweave.stages.pretrain.standing import added, asked_for, fair, judged, why_due
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
 from crossweave.tables.receipts import Receipt
 
@@ -60,6 +60,7 @@ class Pretrain(Stage[PretrainBasis]):
         history = context.tables.identities({"history": ingest.writes["history"]})["history"]
         said = settings.pretrain, evaluated, context.date, history
         due = {name: why_due(name, known, *said) for name in learners}
+        known = fair(known, history)
         for name, used in known.used.items():
             if open_sealed(LEARNED, LEARNED.place(context.workspace, used), used) is None:
                 due[name] = "what it had learned is gone"

@@ -46,6 +46,15 @@ def asked_for(known: Pretrained, asked: Mapping[str, str]) -> Pretrained:
     return Pretrained(last, {name: known.used[name] for name in last if name in known.used})
 
 
+def fair(known: Pretrained, history: str) -> Pretrained:
+    """Return what is known without the use of what learned from interactions that have changed since.
+
+    Their split may hold out tonight what it learned from: it must not be fallen back to either.
+    """
+    moved = {name for name, attempt in known.last.items() if attempt.history not in ("", history)}
+    return Pretrained(known.last, {name: used for name, used in known.used.items() if name not in moved})
+
+
 def why_due(
     name: str,
     known: Pretrained,
