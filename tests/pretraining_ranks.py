@@ -20,7 +20,8 @@ def share(rank: int, size: int, histories: bool) -> Corpus:
     themes = [np.arange(5, 9), np.arange(9, len(WORDS))]
     texts = [np.array([2, *draw.choice(themes[i % 2], 6), 3], np.int32) for i in range(96)]
     users = [draw.choice(np.arange(start, 96, 2), 8, replace=False) for start in (0, 1) * 24]
-    return Corpus(texts, users[rank::size]) if histories else Corpus(texts[rank::size])
+    kept = [text.tobytes() for text in texts]
+    return Corpus(kept, users[rank::size]) if histories else Corpus(kept[rank::size])
 
 
 def learn(
@@ -29,7 +30,7 @@ def learn(
     """Learn, or stop before a step; returns how it ended, and how far the ranks' weights are apart."""
     histories = plan.task.objective == "behaviour"
     corpus = share(collective.rank, collective.size, histories)
-    held_out = replace(corpus, histories=corpus.histories[:8]) if histories else Corpus(corpus.texts[:16])
+    held_out = replace(corpus, histories=corpus.histories[:8]) if histories else Corpus(corpus.contents[:16])
     pretrainer = Pretrainer(plan, collective, corpus, held_out)
     outcome, step = None, pretrainer._step
 

@@ -19,15 +19,16 @@ from tiny import WORDS, tiny_bert, tiny_gpt
 from crossweave.artifacts.learned import LEARNED, LearnedEncoder
 from crossweave.config import load_settings
 from crossweave.encoders import make_encoder
+from crossweave.encoders.worker import Limits
 from crossweave.errors import SettingsError
-from crossweave.feeding.corpus import read_taken, read_texts
+from crossweave.feeding.corpus import read_contents, read_taken
 from crossweave.runtime.plan import plan_context
 from crossweave.stages.collect import COLLECT
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
 from crossweave.stages.pretrain import PRETRAIN
-from crossweave.stages.pretrain.corpus import CorpusWriter, Tokenising
-from crossweave.stages.pretrain.learner import Learner
+from crossweave.stages.pretrain.corpus import CorpusWriter, Keeping, Wanted
+from crossweave.stages.pretrain.learner import learners_of
 from crossweave.storage.location import Location
 from crossweave.tables.receipt_details import Evaluated, Scored, Tensors
 from crossweave.tables.receipts import Receipt, Receipts
@@ -202,14 +203,18 @@ def test_the_corpus_holds_every_text_once_and_what_users_took_of_them(chain: Cha
     words = chain.words(given)
     settings = load_settings(given, [words[n + 1] for n, word in enumerate(words) if word == "--set"])
     context = plan_context(settings, datetime.date(2026, 1, 2))
-    encoder = Learner.of(settings, "own").encoders(settings)["text"]
+    encoder = learners_of(settings)["own"].encoders(settings)["text"]
+    wanted_of = Wanted({"text": Keeping(encoder, None, Limits(False, 30, 512))}, histories=True)
     writer = CorpusWriter(context, context.receipts.required("ingest"), ["text"])
-    corpus = writer.write(Location.of(tmp_path / "corpus"), "f" * 64, {"text": Tokenising(encoder, None)}, True)
-    texts, taken = read_texts(corpus), read_taken(corpus)
+    corpus = writer.write(Location.of(tmp_path / "corpus"), "f" * 64, wanted_of)
+    texts, taken = read_contents(corpus), read_taken(corpus)
+
+    def decode(kept: bytes) -> str:
+        return str(encoder.tokenizer.decode(np.frombuffer(kept, np.int32), skip_special_tokens=True))
 
     titles = [row["title"] for row in pq.read_table(chain.root / "items.parquet").to_pylist()]
     wanted = {title for title in titles if title}
-    decoded = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts.values]
+    decoded = [decode(ids) for ids in texts.values]
     assert sorted(decoded) == sorted(wanted)
     assert corpus.contents == len(wanted)
     assert texts.held_out_R.sum() == len(decoded) // 10
@@ -233,19 +238,19 @@ def test_the_corpus_holds_every_text_once_and_what_users_took_of_them(chain: Cha
     settings = load_settings(given, [words[n + 1] for n, word in enumerate(words) if word == "--set"])
     context = plan_context(settings, datetime.date(2026, 1, 2))
     writer = CorpusWriter(context, context.receipts.required("ingest"), ["text"])
-    parted = writer.write(Location.of(tmp_path / "cold"), "c" * 64, {"text": Tokenising(encoder, None)}, True)
+    parted = writer.write(Location.of(tmp_path / "cold"), "c" * 64, wanted_of)
     of_warm = {title for n, title in enumerate(titles) if title and f"i{n}" not in cold}
-    read = [encoder.tokenizer.decode(ids, skip_special_tokens=True) for ids in read_texts(parted).values]
+    read = [decode(ids) for ids in read_contents(parted).values]
     assert sorted(read) == sorted(wanted)
     learned = {read[text] for mine in read_taken(parted).values for text in mine}
     assert learned <= of_warm
     assert len(learned) > len(of_warm) / 2
 
     # Ranks share the texts between them, and a second start finds the corpus.
-    parts = [read_texts(corpus, rank, 2).values for rank in range(2)]
-    assert sorted(map(bytes, parts[0] + parts[1])) == sorted(map(bytes, texts.values))
+    parts = [read_contents(corpus, rank, 2).values for rank in range(2)]
+    assert sorted(parts[0] + parts[1]) == sorted(texts.values)
     assert min(map(len, parts)) >= len(decoded) // 2 - 1
-    assert writer.write(corpus.folder, "f" * 64, {}, True) == corpus
+    assert writer.write(corpus.folder, "f" * 64, Wanted({})) == corpus
 
 
 @pytest.mark.parametrize(

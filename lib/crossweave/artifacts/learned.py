@@ -9,7 +9,7 @@ from typing import Protocol, Self, TypeVar
 from crossweave.artifacts.sealed import Kind, Sealed, open_required
 from crossweave.storage.records import Place
 
-LEARNED = Kind("learned encoder", "learned", "learned.json", 1, "pretrain")
+LEARNED = Kind("learned encoder", "learned", "learned.json", 2, "pretrain")
 MODEL, ADAPTER = "model", "adapter"
 """Its folders: a whole model with its tokenizer, and what is put on top of a model's weights."""
 
@@ -28,8 +28,7 @@ class LearnedEncoder:
     def places(self) -> dict[str, Path]:
         """Return the encoder's settings that say where its files lie, on this machine, verified."""
         here = self.sealed.here()
-        named = {"path": here / MODEL, "adapter": here / ADAPTER}
-        return {name: folder for name, folder in named.items() if folder.is_dir()}
+        return {setting: here / name for setting, name in self.sealed.facts["places"].items()}
 
 
 class WithFiles(Protocol):

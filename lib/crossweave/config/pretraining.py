@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from crossweave.config.section import ByName, Count, Fraction, Positive, Section
 
@@ -24,8 +24,8 @@ class Tuning(Section):
     merge: bool = True  # into the weights; false keeps the adapter beside them
 
 
-class FreshModel(Section):
-    """A small model that knows nothing yet, with a tokenizer learned from the catalog."""
+class FreshText(Section):
+    """A small language model that knows nothing yet, with a tokenizer learned from the catalog."""
 
     family: Literal["bert", "gpt2"] = "bert"
     width: Annotated[int, Field(ge=8, le=4096, multiple_of=4)] = 128
@@ -35,10 +35,49 @@ class FreshModel(Section):
     max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> FreshModel:
+    def _heads_share_the_width(self) -> FreshText:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
         return self
+
+
+class FreshVae(Section):
+    """A convolutional variational autoencoder that has seen nothing yet."""
+
+    family: Literal["vae"]
+    side: Annotated[int, Field(ge=8, le=512)] = 64  # pixels of the pictures
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8)] = (
+        32,
+        64,
+        128,
+        256,
+    )  # halve the side each
+    latent: Annotated[int, Field(ge=1, le=8192)] = 128
+
+    @model_validator(mode="after")
+    def _side_can_be_halved(self) -> FreshVae:
+        if self.side % 2 ** len(self.channels):
+            raise ValueError(f"a side of {self.side} cannot be halved {len(self.channels)} times")
+        return self
+
+
+def _family(value: Any) -> str:
+    family = value.get("family", "bert") if isinstance(value, dict) else getattr(value, "family", "bert")
+    return "vae" if family == "vae" else "text"
+
+
+Fresh = Annotated[
+    Annotated[FreshText, Tag("text")] | Annotated[FreshVae, Tag("vae")],
+    Discriminator(_family),
+]
+
+
+class Student(Section):
+    """What is left of an encoder before it learns: a smaller one is faster."""
+
+    layers: Positive | None = None  # so many, at even distances; null: all
+    neurons: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # share of those in each feed-forward part: the strongest
+    zeros: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # share of every matrix, set to zero: smaller files, no speed
 
 
 class PretrainStep(Section):
@@ -46,7 +85,8 @@ class PretrainStep(Section):
 
     objective: str  # of crossweave.pretraining.objectives
     own: ByName[Any] = Field(default_factory=dict)  # the objective's own settings
-    fresh: FreshModel | None = None  # of a first step: begin with nothing instead of the encoder's path
+    fresh: Fresh | None = None  # of a first step: begin with nothing instead of the encoder's path
+    student: Student | None = None  # begin with a part of the encoder
     max_tokens: Positive | None = None  # of a text that it learns from; null: as many as the encoder reads
     tune: Tuning = Tuning()
     batch: Positive = 32  # examples of a rank in one step
@@ -65,6 +105,8 @@ class PretrainStep(Section):
     def _fresh_weights_all_learn(self) -> PretrainStep:
         if self.fresh is not None and self.tune.method != "full":
             raise ValueError(f"a fresh model has nothing to keep: tune.method must be full, got {self.tune.method}")
+        if self.student is not None and self.student.zeros and self.tune.method not in ("full", "last"):
+            raise ValueError(f"student.zeros needs tune.method full or last: {self.tune.method} fills them again")
         return self
 
 
@@ -77,6 +119,7 @@ class PretrainSettings(Section):
     held_out: Annotated[float, Field(gt=0.0, le=0.5)]
     row_group_rows: Positive
     tokenizer_rows: Positive
+    most_contents: Positive
 
     @model_validator(mode="after")
     def _only_ends_differ(self) -> PretrainSettings:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from crossweave.encoders.base import relocated
 from crossweave.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -40,25 +42,34 @@ ENCODERS: dict[tuple[str, str], str] = {
 }
 
 
-def make_encoder(kind: str, name: str, settings: Mapping[str, Any], path: str = "encoder") -> Encoder:
+def make_encoder(
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    path: str = "encoder",
+    places: Mapping[str, Path] | None = None,
+) -> Encoder:
     """Build the encoder `name` for modalities of `kind`, without loading weights.
 
-    `path` is where its settings stand, for messages. Raises SettingsError when no such encoder exists, or when a
+    `path` is where its settings stand, for messages; `places`: where files lie that it takes instead of those that its
+    settings name, by the setting. Raises SettingsError when no such encoder exists, or when a
     setting is unknown, missing or of a wrong type.
     """
-    encoder_class = _find_class(kind, name)
+    chosen, instead = encoder_class(kind, name), places or {}
+    nowhere = {setting: str(place) for setting, place in instead.items() if setting not in settings}
     try:
-        checked = encoder_class.Settings.model_validate(dict(settings))
+        checked = chosen.Settings.model_validate({**settings, **nowhere})
     except pydantic.ValidationError as error:
-        known = sorted(encoder_class.Settings.model_fields)
+        known = sorted(chosen.Settings.model_fields)
         raise SettingsError(
             f"encoder {name!r} ({kind}): " + "; ".join(_explain(item, known, path) for item in error.errors()),
             hint=f"Settings of this encoder: {', '.join(known)}.",
         ) from error
-    return encoder_class(kind, checked)
+    return chosen(kind, relocated(checked, instead) if instead else checked)
 
 
-def _find_class(kind: str, name: str) -> type[Encoder]:
+def encoder_class(kind: str, name: str) -> type[Encoder]:
+    """Return the class of an encoder; raises SettingsError where there is none of this name for this kind."""
     target = ENCODERS.get((kind, name))
     if target is None:
         kinds = sorted({known_kind for known_kind, _ in ENCODERS})

@@ -241,7 +241,7 @@ class Encoder(abc.ABC):
         if not places.keys() <= self.neutral_settings:
             raise ValueError(f"{', '.join(places.keys() - self.neutral_settings)} of {self.name} decides vectors")
         moved = object.__new__(type(self))
-        moved.__setstate__(self.__getstate__() | {"settings": self.settings.model_copy(update=places)})
+        moved.__setstate__(self.__getstate__() | {"settings": relocated(self.settings, places)})
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
@@ -252,6 +252,12 @@ class Encoder(abc.ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["kind"], state["settings"])  # type: ignore[misc]
         self.__dict__.update(state)
+
+
+def relocated(settings: EncoderSettings, places: Mapping[str, Path]) -> EncoderSettings:
+    """Return settings that name other files, and are otherwise what those that they named made of them."""
+    given = {name: str(path) if isinstance(getattr(settings, name), str) else path for name, path in places.items()}
+    return settings.model_copy(update=given)
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

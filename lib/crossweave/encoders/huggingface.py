@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crossweave.encoders.torchvision_compat import define_missing_schemas
-from crossweave.encoders.weights import hash_files, read_json, safetensors_in, safetensors_path
+from crossweave.encoders.weights import read_json, safetensors_in, safetensors_path
 from crossweave.errors import SettingsError
 
 WHAT = "encoder.path"
@@ -77,7 +77,6 @@ def weight_files(path: Path) -> list[str]:
     return names
 
 
-def hash_media_model(path: Path) -> str:
-    """Hex SHA-256 of what decides a picture's or sound's vector in a directory: weights, config and preprocessor."""
-    names = [*weight_files(path), "config.json", PREPROCESSOR]
-    return hash_files([(name, path / name) for name in names])
+def media_files(path: Path) -> tuple[tuple[str, Path], ...]:
+    """What decides a picture's or sound's vector in a directory: weights, config and preprocessor, each by its name."""
+    return tuple((name, path / name) for name in (*weight_files(path), "config.json", PREPROCESSOR))

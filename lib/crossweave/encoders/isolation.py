@@ -22,9 +22,9 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from crossweave.encoders.base import Encoder, Failure, Prepared, refuse_none
+from crossweave.encoders.base import Failure, Prepared, refuse_none
 
 _HEADER = struct.Struct("<Q")
 _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -39,6 +39,20 @@ class DecoderLostError(Exception):
         self.reason, self.detail = reason, detail
 
 
+class Preparer(Protocol):
+    """What turns contents into examples: an encoder, or whatever else keeps them."""
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it decodes formats whose decoders may crash or hang."""
+
+    def warm_up(self) -> None:
+        """Import and read what `prepare` needs."""
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """As `Encoder.prepare`."""
+
+
 class IsolatedPreparer:
     """`encoder.prepare` in a decoder process with a time limit a value and a limit on the memory it may add.
 
@@ -46,7 +60,7 @@ class IsolatedPreparer:
     a failure: decoder_crashed or timeout. One beyond the memory limit is too_much_memory. All are permanent.
     """
 
-    def __init__(self, encoder: Encoder, seconds: float, megabytes: int) -> None:
+    def __init__(self, encoder: Preparer, seconds: float, megabytes: int) -> None:
         self._encoder = pickle.dumps(encoder)
         self._seconds, self._megabytes = seconds, megabytes
         self._decoder: _Decoder | None = None
@@ -217,7 +231,7 @@ def _decode_on_demand(stream: socket.socket) -> None:
         return
     sent, megabytes = pickle.loads(first)
     try:
-        encoder: Encoder = pickle.loads(sent)
+        encoder: Preparer = pickle.loads(sent)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)  # its thread pool does not survive a fork
         encoder.warm_up()
@@ -231,7 +245,7 @@ def _decode_on_demand(stream: socket.socket) -> None:
             _write(stream, pickle.dumps(broken or _prepare(encoder, value), protocol=5))
 
 
-def _prepare(encoder: Encoder, value: Any) -> Prepared | Exception:
+def _prepare(encoder: Preparer, value: Any) -> Prepared | Exception:
     try:
         prepared = encoder.prepare([value])
     except MemoryError:

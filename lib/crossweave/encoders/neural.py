@@ -7,13 +7,19 @@ is chosen for speed and leaves them as they are up to rounding.
 from __future__ import annotations
 
 import abc
-from typing import ClassVar, Literal
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor
 
-from crossweave.encoders.base import Encoder, EncoderSettings
+from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
 from crossweave.encoders.precision import cast, input_dtype
+from crossweave.encoders.weights import load_state
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Backend = Literal["auto", "eager", "channels_last", "compiled"]
@@ -44,6 +50,8 @@ class NeuralEncoder(Encoder):
 
     _settled_precision: str | None = None
     _settled_backend: str | None = None
+    _device = torch.device("cpu")
+    _dtype = torch.float32
 
     @property
     def precision(self) -> str:
@@ -84,3 +92,73 @@ class NeuralEncoder(Encoder):
     def __getstate__(self) -> dict[str, object]:
         chosen = {"_settled_precision": self._settled_precision, "_settled_backend": self._settled_backend}
         return super().__getstate__() | {key: value for key, value in chosen.items() if value}
+
+
+class TrainableEncoder(NeuralEncoder):
+    """One whose network can learn the catalog.
+
+    A subclass gives `network`, `collate`, `vectors` and `files`: what is learned with is what encodes.
+    """
+
+    place: ClassVar[tuple[str, str]] = ("path", "")
+    """The setting that says where its files lie, and what it names in a folder that `save` wrote; empty: the folder."""
+
+    @abc.abstractmethod
+    def network(self) -> torch.nn.Module:
+        """The network with its weights as they were learned: float32 on the CPU, nothing folded together."""
+
+    @abc.abstractmethod
+    def collate(self, examples: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Put prepared examples side by side, on the CPU."""
+
+    @abc.abstractmethod
+    def vectors(self, network: Any, *batch: Tensor) -> Tensor:
+        """Vectors [B, D] of a collated batch on the network's device; gradients flow where they are asked for."""
+
+    @property
+    @abc.abstractmethod
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """The files that make it up, each with its name in a folder that `save` writes; weights end in .safetensors."""
+
+    def save(self, network: Any, folder: Path) -> None:
+        """Write a changed network so that this encoder reads it with its files in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_weights(network, folder)
+        self.copy_files(folder, weights=False)
+
+    def copy_files(self, folder: Path, weights: bool = True) -> None:
+        """Copy what is not in `folder` yet, with or without the weights."""
+        for name, path in self.files:
+            target = folder / name
+            if not target.exists() and (weights or not name.endswith(".safetensors")):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+    def _save_weights(self, network: Any, folder: Path) -> None:
+        """As transformers saves a model, with the configuration that it has now."""
+        network.save_pretrained(str(folder), safe_serialization=True)
+
+    def _build(self) -> torch.nn.Module:
+        return self.network()
+
+    def _encode(self, examples: list[Any]) -> FloatArray:
+        with torch.inference_mode():
+            batch = (part.to(self._device) for part in self.collate(examples))
+            out: FloatArray = self.vectors(self._model, *batch).float().cpu().numpy()
+            return out
+
+
+def write_changed(weights: Sequence[Path], learned: dict[str, Tensor], folder: Path, single: str = "") -> None:
+    """Write weight files anew with the tensors that were learned; all others, such as those of a text side, stay.
+
+    `single`: what the only file is called there.
+    Raises ValueError where the files lack one that was learned.
+    """
+    left = dict(learned)
+    for path in weights:
+        state = load_state(path, "encoder")
+        left = {name: value for name, value in left.items() if name not in state}
+        changed = {name: learned.get(name, value).to(value.dtype).contiguous() for name, value in state.items()}
+        save_file(changed, folder / (single or path.name), metadata={"format": "pt"})
+    if left:
+        raise ValueError(f"{len(left)} learned weights have no place in the files, such as {min(left)}")

@@ -6,7 +6,8 @@ Letters in names: B pictures, C channels, H and W rows and columns, D features.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,8 +18,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch.fx.experimental.optimization import fuse
 
-from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.base import EncoderSettings
+from crossweave.encoders.neural import NeuralSettings, TrainableEncoder, write_changed
 from crossweave.encoders.pictures import ImageEncoder, ImageSettings
 from crossweave.encoders.torchvision_compat import import_torchvision
 from crossweave.encoders.weights import hash_files, load_state, require_file
@@ -26,6 +27,8 @@ from crossweave.errors import SettingsError
 
 torchvision = import_torchvision()
 Triple = tuple[float, float, float]
+WEIGHTS = "weights.safetensors"
+"""The file that a changed network is saved to."""
 
 
 class TorchvisionSettings(NeuralSettings, ImageSettings):
@@ -79,7 +82,7 @@ class TorchvisionSettings(NeuralSettings, ImageSettings):
         return self
 
 
-class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
+class TorchvisionEncoder(TrainableEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes become the features [D] of a torchvision model.
 
     The shorter side is resized to `resize` (bilinear, antialiased) and the centre `crop` is taken, as ImageNet
@@ -89,8 +92,9 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
 
     name = "torchvision"
     Settings: ClassVar[type[EncoderSettings]] = TorchvisionSettings
-    neutral_settings = NeuralEncoder.neutral_settings | ImageEncoder.neutral_settings | {"weights", "batch_images"}
+    neutral_settings = TrainableEncoder.neutral_settings | ImageEncoder.neutral_settings | {"weights", "batch_images"}
     default_backend = "channels_last"  # 1.7 times as fast for convolutions on a CPU
+    place = ("weights", WEIGHTS)
     settings: TorchvisionSettings
 
     @property
@@ -104,20 +108,35 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
             side = self.settings.crop
             return int(model(torch.zeros(1, 3, side, side, device="meta")).shape[1])
 
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """The state_dict."""
+        return ((WEIGHTS, _weights_file(self.settings.weights)),)
+
     def _weights_hash(self) -> str:
         return hash_files([("weights", _weights_file(self.settings.weights))])
 
-    def _build(self) -> torch.nn.Module:
+    def network(self) -> torch.nn.Module:
+        """The model up to its features."""
         return _network(self.settings, load_state(_weights_file(self.settings.weights), "encoder.weights"))
 
-    def _load(self, device: str) -> None:
-        super()._load(device)
-        settings = self.settings
-        # x / 255 − mean, over std, in one multiplication and one addition on the device.
-        scale = 1 / (255 * torch.tensor(settings.std))
-        shift = -torch.tensor(settings.mean) / torch.tensor(settings.std)
-        self._scale_C11 = scale.view(3, 1, 1).to(self._device)
-        self._shift_C11 = shift.view(3, 1, 1).to(self._device)
+    def _build(self) -> torch.nn.Module:
+        model = self.network()
+        norms = any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+        if self.settings.layer != "features" or not norms:
+            return model
+        return fuse(model)  # folds each batch norm into its convolution: the same function, fewer passes
+
+    def _save_weights(self, network: torch.nn.Module, folder: Path) -> None:
+        """The classifier, and whatever comes after `layer`, stay as they were."""
+        learned = {name.removeprefix(f"{_Averaged.BODY}."): value for name, value in network.state_dict().items()}
+        write_changed([_weights_file(self.settings.weights)], learned, folder, WEIGHTS)
+
+    @functools.cached_property
+    def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """x / 255 − mean, over std, in one multiplication and one addition on the device."""
+        std, mean = torch.tensor(self.settings.std), torch.tensor(self.settings.mean)
+        return (1 / (255 * std)).view(3, 1, 1), (-mean / std).view(3, 1, 1)
 
     @property
     def decode_side(self) -> int:
@@ -134,13 +153,17 @@ class TorchvisionEncoder(NeuralEncoder, ImageEncoder):
         crop = picture.resize((settings.crop, settings.crop), Image.Resampling[settings.interpolation.upper()], box)
         return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
 
-    def _encode(self, examples: list[npt.NDArray[np.uint8]]) -> FloatArray:
+    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
+        """Pixels, uint8 [B, 3, crop, crop]."""
+        return (torch.from_numpy(np.stack(examples)),)
+
+    def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
+        """Features of normalised pixels."""
         layout = torch.channels_last if self.backend == "channels_last" else torch.contiguous_format
-        with torch.inference_mode():
-            pixels_BCHW = torch.from_numpy(np.stack(examples)).to(self._device)
-            pixels_BCHW = (pixels_BCHW * self._scale_C11 + self._shift_C11).to(self._dtype, memory_format=layout)
-            features: FloatArray = self._model(pixels_BCHW).float().cpu().numpy()
-            return features
+        scale_C11, shift_C11 = (part.to(batch[0].device) for part in self._scale_and_shift)
+        pixels_BCHW = (batch[0] * scale_C11 + shift_C11).to(self._dtype, memory_format=layout)
+        features: torch.Tensor = network(pixels_BCHW)
+        return features
 
 
 def _named_weights(weights: str) -> Any:
@@ -195,8 +218,6 @@ def _network(settings: TorchvisionSettings, state: dict[str, torch.Tensor] | Non
         _pad_like_tensorflow(model)
     if settings.layer != "features":
         return _cut_at(model, settings.layer, head)
-    if state is not None and any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
-        return fuse(model)  # folds each batch norm into its convolution: the same function, fewer passes
     return model
 
 
@@ -220,6 +241,8 @@ def _head_name(model: torch.nn.Module, name: str) -> str:
 
 class _Averaged(torch.nn.Module):
     """A layer's output as [B, D]: maps [B, D, H, W] and token rows [B, T, D] are averaged."""
+
+    BODY = "body"
 
     def __init__(self, body: torch.nn.Module) -> None:
         super().__init__()

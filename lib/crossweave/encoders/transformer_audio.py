@@ -6,6 +6,7 @@ Letters in shapes: B clips, S samples, T frames, D features.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,14 +18,14 @@ from crossweave.encoders.base import EncoderSettings, FloatArray
 from crossweave.encoders.huggingface import (
     PREPROCESSOR,
     WHAT,
-    hash_media_model,
     import_transformers,
     load_model,
+    media_files,
     read_config,
 )
-from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.neural import NeuralSettings, TrainableEncoder
 from crossweave.encoders.sounds import AudioEncoder, AudioSettings
-from crossweave.encoders.weights import read_json
+from crossweave.encoders.weights import hash_files, read_json
 from crossweave.errors import SettingsError
 
 _WAVE_MODELS = ("wav2vec2", "hubert")
@@ -39,7 +40,7 @@ class AudioTransformerSettings(NeuralSettings, AudioSettings):
     batch_seconds: float = Field(30.0, gt=0, description="Seconds of sound in one call; 30 suit a CPU core.")
 
 
-class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
+class AudioTransformerEncoder(TrainableEncoder, AudioEncoder):
     """A sound's bytes become a vector [D]: the mean over frames of Wav2Vec2 or HuBERT, or AST's pooled
     output.
 
@@ -50,7 +51,7 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
 
     name = "transformer"
     Settings: ClassVar[type[EncoderSettings]] = AudioTransformerSettings
-    neutral_settings = NeuralEncoder.neutral_settings | AudioEncoder.neutral_settings | {"path", "batch_seconds"}
+    neutral_settings = TrainableEncoder.neutral_settings | AudioEncoder.neutral_settings | {"path", "batch_seconds"}
     settings: AudioTransformerSettings
 
     @property
@@ -108,16 +109,21 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
 
     def _weights_hash(self) -> str:
         _ = self._config, self._facts  # a directory that does not fit is refused before it is hashed
-        return hash_media_model(self.settings.path)
+        return hash_files(self.files)
 
-    def _build(self) -> torch.nn.Module:
-        transformers = import_transformers()
-        if self._config["model_type"] == _SPECTROGRAM_MODEL:
-            self._extractor = transformers.ASTFeatureExtractor.from_pretrained(
-                str(self.settings.path), local_files_only=True
-            )
-        model: torch.nn.Module = load_model(transformers.AutoModel, self.settings.path)
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Weights, configuration and preprocessor."""
+        return media_files(self.settings.path)
+
+    def network(self) -> torch.nn.Module:
+        """The model as transformers loads it."""
+        model: torch.nn.Module = load_model(import_transformers().AutoModel, self.settings.path)
         return model
+
+    @functools.cached_property
+    def _extractor(self) -> Any:
+        return import_transformers().ASTFeatureExtractor.from_pretrained(str(self.settings.path), local_files_only=True)
 
     def _prepare_wave(self, wave_S: FloatArray) -> FloatArray:
         """Mean 0 and deviation 1, where the model was trained so."""
@@ -128,13 +134,8 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
 
     def _encode(self, examples: list[FloatArray]) -> FloatArray:
         vectors_BD = np.zeros((len(examples), self.dim), dtype=np.float32)
-        lengths = np.array([len(wave) for wave in examples])
-        with torch.inference_mode():
-            for group in self._groups(lengths):
-                pooled = self._pooled([examples[index] for index in group])
-                if self.settings.normalize:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
-                vectors_BD[group] = pooled.float().cpu().numpy()
+        for group in self._groups(np.array([len(wave) for wave in examples])):
+            vectors_BD[group] = super()._encode([examples[index] for index in group])
         return vectors_BD
 
     def _groups(self, lengths: FloatArray) -> list[Any]:
@@ -143,11 +144,17 @@ class AudioTransformerEncoder(NeuralEncoder, AudioEncoder):
             return [np.arange(len(lengths))]
         return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
 
-    def _pooled(self, waves: list[FloatArray]) -> torch.Tensor:
+    def collate(self, examples: Sequence[FloatArray]) -> tuple[torch.Tensor, ...]:
+        """What AST is shown, or waves float32 [B, S], all cut to the shortest."""
         if self._config["model_type"] == _SPECTROGRAM_MODEL:
-            inputs = self._extractor(waves, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
-            pooled: torch.Tensor = self._model(inputs.to(self._device, self._dtype)).pooler_output
-            return pooled
-        batch_BS = torch.from_numpy(np.stack(waves)).to(self._device, self._dtype)
-        frames_BTD: torch.Tensor = self._model(batch_BS).last_hidden_state
-        return frames_BTD.float().mean(dim=1)
+            shown = self._extractor(list(examples), sampling_rate=self.sample_rate, return_tensors="pt")
+            return (shown["input_values"],)
+        shortest = min(map(len, examples))
+        return (torch.from_numpy(np.stack([wave[:shortest] for wave in examples])),)
+
+    def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
+        """The mean over frames, or AST's pooled output."""
+        output = network(batch[0].to(self._dtype))
+        spectrogram = self._config["model_type"] == _SPECTROGRAM_MODEL
+        pooled = (output.pooler_output if spectrogram else output.last_hidden_state.float().mean(dim=1)).float()
+        return torch.nn.functional.normalize(pooled, dim=1) if self.settings.normalize else pooled

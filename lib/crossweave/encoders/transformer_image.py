@@ -6,6 +6,7 @@ Letters in names: B pictures, C channels, H and W rows and columns, T tokens, D 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,18 +17,18 @@ import torch
 from PIL import Image
 from pydantic import Field
 
-from crossweave.encoders.base import EncoderSettings, FloatArray
+from crossweave.encoders.base import EncoderSettings
 from crossweave.encoders.huggingface import (
     PREPROCESSOR,
     WHAT,
-    hash_media_model,
     import_transformers,
     load_model,
+    media_files,
     read_config,
 )
-from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.neural import NeuralSettings, TrainableEncoder, write_changed
 from crossweave.encoders.pictures import ImageEncoder, ImageSettings
-from crossweave.encoders.weights import read_json
+from crossweave.encoders.weights import hash_files, read_json
 from crossweave.errors import SettingsError
 
 _POOLINGS = {  # what each model's output can give; the first is taken for auto
@@ -68,7 +69,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
 
-class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
+class ImageTransformerEncoder(TrainableEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes become the pooled output [D] of a vision transformer, or of the vision side of CLIP and
     SigLIP; the text side is not loaded.
 
@@ -78,7 +79,7 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
     name = "transformer"
     Settings: ClassVar[type[EncoderSettings]] = ImageTransformerSettings
-    neutral_settings = NeuralEncoder.neutral_settings | ImageEncoder.neutral_settings | {"path", "batch_images"}
+    neutral_settings = TrainableEncoder.neutral_settings | ImageEncoder.neutral_settings | {"path", "batch_images"}
     settings: ImageTransformerSettings
 
     @property
@@ -141,9 +142,15 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
 
     def _weights_hash(self) -> str:
         _ = self._pooling, self._preprocessing  # a directory that does not fit is refused before it is hashed
-        return hash_media_model(self.settings.path)
+        return hash_files(self.files)
 
-    def _build(self) -> torch.nn.Module:
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Weights, configuration and preprocessor."""
+        return media_files(self.settings.path)
+
+    def network(self) -> torch.nn.Module:
+        """The vision side as transformers loads it."""
         _ = self._preprocessing
         transformers = import_transformers()
         model_type, path = self._config["model_type"], self.settings.path
@@ -157,12 +164,19 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
         )
         return model
 
-    def _load(self, device: str) -> None:
-        super()._load(device)
+    def _save_weights(self, network: Any, folder: Path) -> None:
+        """The vision side of two goes back among the weights of both."""
+        if "vision_config" not in self._config:
+            super()._save_weights(network, folder)
+            return
+        paths = [path for name, path in self.files if name.endswith(".safetensors")]
+        write_changed(paths, network.state_dict(), folder)
+
+    @functools.cached_property
+    def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
         facts = self._preprocessing
         std = torch.tensor(facts.std)
-        self._scale_C11 = (facts.scale / std).view(-1, 1, 1).to(self._device)
-        self._shift_C11 = (-torch.tensor(facts.mean) / std).view(-1, 1, 1).to(self._device)
+        return (facts.scale / std).view(-1, 1, 1), (-torch.tensor(facts.mean) / std).view(-1, 1, 1)
 
     def _prepare_picture(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The crop that the model sees, uint8 [3, H, W]."""
@@ -175,15 +189,16 @@ class ImageTransformerEncoder(NeuralEncoder, ImageEncoder):
             picture = picture.crop((left, top, left + width, top + height))  # beyond the edges: black
         return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
-    def _encode(self, examples: list[npt.NDArray[np.uint8]]) -> FloatArray:
-        with torch.inference_mode():
-            pixels_BCHW = torch.from_numpy(np.stack(examples)).to(self._device)
-            pixels_BCHW = (pixels_BCHW * self._scale_C11 + self._shift_C11).to(self._dtype)
-            vectors_BD = self._pool(self._model(pixel_values=pixels_BCHW)).float()
-            if self.settings.normalize:
-                vectors_BD = torch.nn.functional.normalize(vectors_BD, dim=1)
-            out: FloatArray = vectors_BD.cpu().numpy()
-            return out
+    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
+        """Pixels, uint8 [B, 3, H, W]."""
+        return (torch.from_numpy(np.stack(examples)),)
+
+    def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
+        """Pooled outputs of normalised pixels."""
+        scale_C11, shift_C11 = (part.to(batch[0].device) for part in self._scale_and_shift)
+        pixels_BCHW = (batch[0] * scale_C11 + shift_C11).to(self._dtype)
+        vectors_BD = self._pool(network(pixel_values=pixels_BCHW)).float()
+        return torch.nn.functional.normalize(vectors_BD, dim=1) if self.settings.normalize else vectors_BD
 
     def _pool(self, output: Any) -> torch.Tensor:
         tokens_BTD: torch.Tensor = output.last_hidden_state

@@ -17,13 +17,12 @@ from crossweave.encoders.adapters import hash_adapter, with_adapter
 from crossweave.encoders.base import (
     BadValueError,
     EncoderSettings,
-    FloatArray,
     Prepared,
     failure_of,
     refuse_none,
 )
 from crossweave.encoders.huggingface import import_transformers, load_model
-from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.neural import NeuralSettings, TrainableEncoder
 from crossweave.encoders.texts import check_tags, check_text
 from crossweave.encoders.transformer_layout import Layout, read_layout
 from crossweave.encoders.weights import hash_files
@@ -55,7 +54,7 @@ class TransformerSettings(NeuralSettings):
     batch_tokens: int = Field(1024, ge=1, description="Padded tokens of one call; about 1,024 suit a CPU core.")
 
 
-class TransformerEncoder(NeuralEncoder):
+class TransformerEncoder(TrainableEncoder):
     """A text, or tags joined by ", ", becomes the pooled output [D] of a transformer; long texts are cut at
     `max_tokens`.
 
@@ -65,7 +64,7 @@ class TransformerEncoder(NeuralEncoder):
 
     name = "transformer"
     Settings: ClassVar[type[EncoderSettings]] = TransformerSettings
-    neutral_settings = NeuralEncoder.neutral_settings | {"path", "adapter", "max_chars", "batch_tokens"}
+    neutral_settings = TrainableEncoder.neutral_settings | {"path", "adapter", "max_chars", "batch_tokens"}
     settings: TransformerSettings
 
     def __init__(self, kind: str, settings: EncoderSettings) -> None:
@@ -148,7 +147,13 @@ class TransformerEncoder(NeuralEncoder):
             self._tokenizer = tokenizer
         return self._tokenizer
 
-    def _build(self) -> torch.nn.Module:
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Weights, configuration and tokenizer."""
+        return self.layout.files
+
+    def network(self) -> torch.nn.Module:
+        """The model as transformers loads it, with the adapter in it where there is one."""
         model = load_model(import_transformers().AutoModel, self.layout.path)
         if self.settings.adapter is not None:
             model = with_adapter(model, self.settings.adapter)
@@ -157,23 +162,26 @@ class TransformerEncoder(NeuralEncoder):
         ready: torch.nn.Module = model
         return ready
 
-    def _load(self, device: str) -> None:
-        super()._load(device)
+    @property
+    def padding(self) -> int:
+        """The id that stands under the mask: any will do for GPT-like models, which have none."""
         tokenizer = self.tokenizer
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token  # GPT-like: any id will do under the mask
-        self._pad_id = tokenizer.pad_token_id or 0
+        return int((tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id) or 0)
 
-    def _encode(self, examples: list[Any]) -> FloatArray:
-        ids_BT, mask_BT = pad(examples, self._pad_id)
-        ids_BT, mask_BT = ids_BT.to(self._device), mask_BT.to(self._device)
-        with torch.inference_mode():
-            states_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
-            vectors_BD = pool(states_BTD.float(), mask_BT, self.layout.pooling)
-            if self.layout.normalize:
-                vectors_BD = torch.nn.functional.normalize(vectors_BD, dim=1)
-            out: FloatArray = vectors_BD.cpu().numpy()
-            return out
+    def collate(self, examples: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids int64 [B, T], padded on the right, and where they are none, bool [B, T]."""
+        return pad(examples, self.padding)
+
+    def states(self, network: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Token vectors [B, T, D]."""
+        found: torch.Tensor = network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return found
+
+    def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
+        """Pooled token vectors."""
+        ids_BT, mask_BT = batch
+        vectors_BD = pool(self.states(network, ids_BT, mask_BT).float(), mask_BT, self.layout.pooling)
+        return torch.nn.functional.normalize(vectors_BD, dim=1) if self.layout.normalize else vectors_BD
 
 
 def pad(texts: Sequence[np.ndarray], padding: int) -> tuple[torch.Tensor, torch.Tensor]:

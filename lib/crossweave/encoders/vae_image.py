@@ -6,8 +6,9 @@ Letters in shapes: B pictures, H and W rows and columns, Z latent numbers.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,10 @@ import torch
 from PIL import Image
 from pydantic import Field
 
-from crossweave.encoders.base import EncoderSettings, FloatArray
-from crossweave.encoders.neural import NeuralEncoder, NeuralSettings
+from crossweave.encoders.base import EncoderSettings
+from crossweave.encoders.neural import NeuralSettings, TrainableEncoder
 from crossweave.encoders.pictures import ImageEncoder, ImageSettings
-from crossweave.encoders.vae import CONFIG, WEIGHTS, VaeShape, load_vae, read_shape
+from crossweave.encoders.vae import CONFIG, WEIGHTS, Vae, VaeShape, load_vae, read_shape, save_vae
 from crossweave.encoders.weights import hash_files, safetensors_path
 
 
@@ -29,7 +30,7 @@ class VaeSettings(NeuralSettings, ImageSettings):
     batch_images: int = Field(32, ge=1, description="Pictures of one call.")
 
 
-class VaeEncoder(NeuralEncoder, ImageEncoder):
+class VaeEncoder(TrainableEncoder, ImageEncoder):
     """JPEG, PNG or WEBP bytes, squeezed to the model's square, become the mean [Z] of their latents.
 
     Failures: those of `stills.decode_image`. Raises SettingsError where the directory's files do not fit each other.
@@ -37,7 +38,7 @@ class VaeEncoder(NeuralEncoder, ImageEncoder):
 
     name = "vae"
     Settings: ClassVar[type[EncoderSettings]] = VaeSettings
-    neutral_settings = NeuralEncoder.neutral_settings | ImageEncoder.neutral_settings | {"path", "batch_images"}
+    neutral_settings = TrainableEncoder.neutral_settings | ImageEncoder.neutral_settings | {"path", "batch_images"}
     default_backend = "channels_last"
     settings: VaeSettings
 
@@ -58,14 +59,26 @@ class VaeEncoder(NeuralEncoder, ImageEncoder):
     def _dim(self) -> int:
         return self._shape.latent
 
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Shape and weights."""
+        weights = safetensors_path(self.settings.path / WEIGHTS, "encoder.path")
+        return ((CONFIG, self.settings.path / CONFIG), (WEIGHTS, weights))
+
     def _weights_hash(self) -> str:
-        shape, weights = self.settings.path / CONFIG, self.settings.path / WEIGHTS
         _ = self._shape  # a directory that does not fit is refused before it is hashed
-        return hash_files([(CONFIG, shape), (WEIGHTS, safetensors_path(weights, "encoder.path"))])
+        return hash_files(self.files)
+
+    def network(self) -> Vae:
+        """Both halves."""
+        return load_vae(self.settings.path)
 
     def _build(self) -> torch.nn.Module:
-        model = load_vae(self.settings.path)
+        model = self.network()
         return torch.nn.Sequential(model.encoder, model.mean).eval()
+
+    def _save_weights(self, network: Vae, folder: Path) -> None:
+        save_vae(network, folder)
 
     def _prepare_picture(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The squeezed copy, uint8 [3, H, W]."""
@@ -73,10 +86,17 @@ class VaeEncoder(NeuralEncoder, ImageEncoder):
         small = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
-    def _encode(self, examples: list[npt.NDArray[np.uint8]]) -> FloatArray:
-        with torch.inference_mode():
-            pixels_BCHW = (torch.from_numpy(np.stack(examples)).to(self._device) / 255).to(self._dtype)
-            if self.backend == "channels_last":
-                pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
-            means: FloatArray = self._model(pixels_BCHW).float().cpu().numpy()
-            return means
+    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
+        """Pixels, uint8 [B, 3, H, W]."""
+        return (torch.from_numpy(np.stack(examples)),)
+
+    def pixels(self, batch: torch.Tensor) -> torch.Tensor:
+        """Pixels as the network takes them, in 0 to 1."""
+        layout = torch.channels_last if self.backend == "channels_last" else torch.contiguous_format
+        return (batch / 255).to(self._dtype).contiguous(memory_format=layout)
+
+    def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
+        """Means of the latents, by both halves or by what `_build` leaves of them."""
+        pixels_BCHW = self.pixels(batch[0])
+        means: torch.Tensor = network.encode(pixels_BCHW)[0] if isinstance(network, Vae) else network(pixels_BCHW)
+        return means

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossweave.encoders.base import Encoder, Failure, FloatArray, Prepared
 from crossweave.encoders.batching import encode_prepared
-from crossweave.encoders.isolation import IsolatedPreparer, start_spawner
+from crossweave.encoders.isolation import IsolatedPreparer, Preparer, start_spawner
 from crossweave.encoders.prefetch import ahead
 from crossweave.errors import SettingsError
 
@@ -59,7 +59,7 @@ def encode_stream(
 
 
 @contextmanager
-def preparing(encoder: Encoder, limits: Limits) -> Iterator[Callable[[Sequence[Any]], Prepared]]:
+def preparing(encoder: Preparer, limits: Limits) -> Iterator[Callable[[Sequence[Any]], Prepared]]:
     """The encoder's `prepare`, in a decoder process where it decodes formats that may take a process down."""
     if not (encoder.isolated and limits.isolate):
         yield encoder.prepare

@@ -2,7 +2,7 @@
 
 *Item tensors*: one row an item. *Sequence tensors*: one row a user's sequence of training interactions (a long
 history takes several rows); which of its items are shown and which are targets is drawn anew in every epoch.
-*Texts*: one row a content that an encoder learns from. *Taken*: one row a user, with the texts of what they took.
+*Contents*: one row a content that an encoder learns from. *Taken*: one row a user, with the contents of what they took.
 Vectors and sequences are raw little-endian bytes: a row group becomes an array by one np.frombuffer.
 """
 
@@ -59,12 +59,15 @@ def present_field(modality: str) -> str:
     return f"present_{modality}"
 
 
-TOKENS = POSITIONS = np.dtype("<i4")
-TEXTS = Unischema(
-    "texts",
+POSITIONS = np.dtype("<i4")
+CONTENTS = Unischema(
+    "contents",
     [
         UnischemaField("position", np.int32, (), ScalarCodec(IntegerType()), False),  # from 0, in a drawn order
-        UnischemaField("tokens", np.bytes_, (), ScalarCodec(BinaryType()), False),  # ids of the tokenizer
+        UnischemaField(
+            "content", np.bytes_, (), ScalarCodec(BinaryType()), False
+        ),  # as the encoder that learns keeps it
+        UnischemaField("target", np.bytes_, (), ScalarCodec(BinaryType()), False),  # a vector, float32; empty: none
         UnischemaField("held_out", np.bool_, (), ScalarCodec(BooleanType()), False),  # judged by, not learned from
     ],
 )
@@ -72,7 +75,7 @@ TAKEN = Unischema(
     "taken",
     [
         UnischemaField("position", np.int32, (), ScalarCodec(IntegerType()), False),  # of the user, in a drawn order
-        UnischemaField("texts", np.bytes_, (), ScalarCodec(BinaryType()), False),  # positions of texts, ascending
+        UnischemaField("contents", np.bytes_, (), ScalarCodec(BinaryType()), False),  # positions, ascending
         UnischemaField("held_out", np.bool_, (), ScalarCodec(BooleanType()), False),
     ],
 )

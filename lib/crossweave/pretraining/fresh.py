@@ -1,6 +1,6 @@
-"""A small model that knows nothing yet, for catalogs in languages or jargon that no ready model knows.
+"""Small models that know nothing yet, for pictures, and for texts in languages or jargon that no ready model knows.
 
-Its tokenizer is learned from the catalog: pairs of bytes (Sennrich et al. 2016; Radford et al. 2019), so that no script
+A tokenizer is learned from the catalog: pairs of bytes (Sennrich et al. 2016; Radford et al. 2019), so that no script
 is unknown, with the special tokens of BERT (Devlin et al. 2019) or GPT. WordPiece would learn other words on every run.
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from crossweave.config.pretraining import FreshModel
+from crossweave.config.pretraining import FreshText, FreshVae
 from crossweave.encoders.huggingface import import_transformers
+from crossweave.encoders.vae import Vae, VaeShape, save_vae
 from crossweave.errors import InputContractError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -23,7 +24,7 @@ END = "<|endoftext|>"
 ALPHABET = 256  # bytes
 
 
-def make_fresh(settings: FreshModel, texts: Iterable[str], folder: Path, seed: int) -> int:
+def make_fresh_text(settings: FreshText, texts: Iterable[str], folder: Path, seed: int) -> int:
     """Learn a tokenizer from texts and save it with an untrained model; returns how many words it knows.
 
     Raises InputContractError where the texts have no word.
@@ -50,7 +51,15 @@ def make_fresh(settings: FreshModel, texts: Iterable[str], folder: Path, seed: i
     return int(words)
 
 
-def _untrained(transformers: Any, settings: FreshModel, words: int, tokenizer: Tokenizer) -> Any:
+def make_fresh_vae(settings: FreshVae, folder: Path, seed: int) -> int:
+    """Save an autoencoder with random weights; returns how many it has."""
+    torch.manual_seed(seed)
+    vae = Vae(VaeShape(side=settings.side, channels=tuple(settings.channels), latent=settings.latent))
+    save_vae(vae, folder)
+    return sum(weight.numel() for weight in vae.parameters())
+
+
+def _untrained(transformers: Any, settings: FreshText, words: int, tokenizer: Tokenizer) -> Any:
     if settings.family == "bert":
         return transformers.BertModel(
             transformers.BertConfig(

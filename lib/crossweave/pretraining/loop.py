@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from crossweave.alignment import find
-from crossweave.encoders.huggingface import import_transformers, load_model
 from crossweave.errors import InputContractError, TrainingDivergedError
 from crossweave.pretraining.learnable import Learnable
 from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.objectives.base import Corpus, Objective
 from crossweave.pretraining.plan import PretrainPlan
+from crossweave.pretraining.student import become_student
 from crossweave.pretraining.tuning import apply_tuning, save_tuned, trainable_share
 from crossweave.training.checkpoint import CHECKPOINTS, Checkpoints
 from crossweave.training.collective import Collective
@@ -48,23 +48,26 @@ class PretrainOutcome:
 
 def build_objective(plan: PretrainPlan, total_steps: int) -> Objective[Any]:
     """Load the encoder, mark what may change, and put the objective on it; the same on every rank."""
-    task, kind = plan.task, find(OBJECTIVES, "objective", plan.task.objective)
+    task, kind, encoder = plan.task, find(OBJECTIVES, "objective", plan.task.objective), plan.encoder_here()
     torch.manual_seed(plan.seed)
-    encoder = load_model(import_transformers().AutoModel, plan.base_here())
-    encoder.config.use_cache = False
+    network: Any = encoder.network()
+    masks = become_student(network, task.student) if task.student is not None else {}
     if task.gradient_checkpointing:
-        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        encoder.enable_input_require_grads()
-    tuned = apply_tuning(encoder, task.tune, total_steps)
-    objective: Objective[Any] = kind(tuned, plan.vocabulary, plan.pooling, kind.Settings(**task.own))
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.enable_input_require_grads()
+    tuned = apply_tuning(network, task.tune, total_steps)
+    objective: Objective[Any] = kind(encoder, tuned, kind.Settings(**task.own), plan.width)
+    objective.masks = masks
     return objective
 
 
 def save_best(plan: PretrainPlan, learned: Path, folder: Path, adapter: Path) -> None:
     """Save the encoder with the best weights: into `folder`, or beside it where an adapter is not merged."""
     objective = build_objective(plan, total_steps=1)
-    Learnable(objective, objective.encoder).load_state_dict(load_file(learned))
-    save_tuned(objective.encoder, plan.task.tune, folder, adapter)
+    Learnable(objective, objective.network).load_state_dict(load_file(learned))
+    save_tuned(objective.encoder, objective.network, plan.task.tune, folder, adapter)
+    if adapter.is_dir() and plan.files is not None:  # it is for what an earlier step learned
+        objective.encoder.copy_files(folder)
 
 
 class Pretrainer:
@@ -90,7 +93,8 @@ class Pretrainer:
             )
         self.steps = max(1, int(total) // (self.task.batch * self.task.accumulate * collective.size))
         self.objective = build_objective(plan, self.steps * self.task.max_epochs).to(self.device)
-        self.learnable = Learnable(self.objective, self.objective.encoder)
+        self.objective.gather = collective.gather
+        self.learnable = Learnable(self.objective, self.objective.network)
         adam = torch.optim.AdamW(_groups(self.objective, plan.task.weight_decay), lr=self.task.learning_rate)
         self.optimizer = collective.distribute(adam, self.objective, passes=self.task.accumulate)
         self._resume()
@@ -120,7 +124,7 @@ class Pretrainer:
             self.checkpoints.hand_over(self.plan.folder / WEIGHTS)
         self.collective.wait()
         losses = state.curves["held_out"]
-        learns, weights = trainable_share(self.objective.encoder)
+        learns, weights = trainable_share(self.objective.network)
         return PretrainOutcome(
             losses[0][1],
             min(loss for _, loss in losses),
@@ -168,7 +172,7 @@ class Pretrainer:
         total = 0.0
         for number in range(task.accumulate):
             draws = self.plan.draws(state.epoch, self.collective.rank, state.epoch_step, number)
-            torch.manual_seed(int(draws.integers(2**31)))  # of dropout
+            torch.manual_seed(int(draws.integers(2**31)))  # of dropout and the like
             first = (state.epoch_step * task.accumulate + number) * task.batch
             chosen = order[np.arange(first, first + min(task.batch, len(order))) % len(order)]
             with self.precision.half():
@@ -179,8 +183,9 @@ class Pretrainer:
         self.precision.clip(self.optimizer, self.objective, task.clip_norm)
         with self.optimizer.skip_synchronize():
             self.precision.step(self.optimizer)
+        self.objective.constrain()
         if task.tune.method == "adalora":
-            self.objective.encoder.base_model.update_and_allocate(state.step + 1)
+            self.objective.network.base_model.update_and_allocate(state.step + 1)
         due = self.collective.rank == 0 and self.checkpoints.due
         whole, due_ranks = self.collective.sum(np.array([total, due]), "loss")
         mean = float(whole) / self.collective.size
@@ -198,13 +203,16 @@ class Pretrainer:
         with torch.no_grad():
             for first in range(0, self.judged, batch):
                 chosen = np.arange(first, min(first + batch, self.judged))
-                drawn = self.objective.draw(self.held_out, chosen, self.plan.draws(first))
+                draws = self.plan.draws(first)
+                torch.manual_seed(int(draws.integers(2**31)))  # of what is drawn on the way
+                drawn = self.objective.draw(self.held_out, chosen, draws)
                 sums += np.array([self.objective(move(drawn, self.device)).item() * len(chosen), len(chosen)])
         total, count = self.collective.sum(sums, "held_out")
         loss = float(total / count)
         state.curves.setdefault("held_out", []).append([state.epoch, loss])
-        if math.exp(-loss) > state.best_metric:
-            state.best_metric, state.best_epoch, state.waited = math.exp(-loss), state.epoch, 0
+        metric = 1.0 / (1.0 + loss)  # of losses, which are never below zero: higher is better
+        if metric > state.best_metric:
+            state.best_metric, state.best_epoch, state.waited = metric, state.epoch, 0
             if self.collective.rank == 0:
                 self.checkpoints.save_best(self.learnable)
         else:

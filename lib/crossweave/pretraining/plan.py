@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from crossweave.artifacts.learned import LearnedEncoder
+from crossweave.artifacts.learned import LearnedEncoder, in_place
 from crossweave.config.pretraining import PretrainStep
+from crossweave.encoders.neural import TrainableEncoder
 from crossweave.feeding.corpus import CorpusFiles
-from crossweave.pretraining.objectives.base import Vocabulary
 from crossweave.storage.location import Location
 
 
@@ -19,9 +18,8 @@ class PretrainPlan:
     """One pretraining: the encoder it starts from, how it learns, and where its files go."""
 
     task: PretrainStep
-    base: Path | LearnedEncoder  # directory of the model, on every host, or what an earlier step learned
-    vocabulary: Vocabulary
-    pooling: str
+    encoder: TrainableEncoder
+    files: LearnedEncoder | None  # where the encoder's lie, if not where its settings say
     folder: Location  # checkpoints, best weights and TensorBoard
     progress: Location  # JSON lines, one an epoch, written by rank 0
     threads: int
@@ -30,10 +28,11 @@ class PretrainPlan:
     keep_checkpoints: int = 2
     checkpoint_minutes: float = 10.0
     corpus: CorpusFiles | None = None  # None: whoever starts the ranks has their shares
+    width: int = 0  # of the vectors beside the contents
 
-    def base_here(self) -> Path:
-        """Return the directory of the model, on this machine."""
-        return self.base if isinstance(self.base, Path) else self.base.places()["path"]
+    def encoder_here(self) -> TrainableEncoder:
+        """Return the encoder with its files on this machine."""
+        return in_place(self.encoder, self.files)
 
     def draws(self, *numbers: int) -> np.random.Generator:
         """Return the random numbers of an epoch, a step and a rank; a resumed run draws the same ones."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from crossweave.alignment import find
-from crossweave.feeding.corpus import CorpusFiles, Rows, read_taken, read_texts
+from crossweave.feeding.corpus import CorpusFiles, Rows, read_contents, read_taken
 from crossweave.pretraining.loop import Pretrainer, PretrainOutcome
 from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.objectives.base import Corpus
@@ -24,16 +22,20 @@ def pretrain(plan: PretrainPlan, collective: Collective) -> PretrainOutcome:
 
 
 def read_shares(corpus: CorpusFiles, histories: bool, rank: int, size: int) -> tuple[Corpus, Corpus]:
-    """Return what a rank learns from, and what it judges by: of the texts, or with `histories` of the users.
+    """Return what a rank learns from, and what it judges by: of the contents, or with `histories` of the users.
 
-    Users took any of the texts, so that every rank has all of these.
+    Users took any of the contents, so that every rank has all of these.
     """
     if not histories:
-        mine = read_texts(corpus, rank, size)
-        return Corpus(_where(mine, np.logical_not)), Corpus(_where(mine, np.asarray))
-    texts, users = read_texts(corpus).values, read_taken(corpus, rank, size)
-    return Corpus(texts, _where(users, np.logical_not)), Corpus(texts, _where(users, np.asarray))
+        mine = read_contents(corpus, rank, size)
+        return _contents(mine, ~mine.held_out_R), _contents(mine, mine.held_out_R)
+    contents, users = read_contents(corpus).values, read_taken(corpus, rank, size)
+    learned, judged = (
+        [users.values[row] for row in np.flatnonzero(wanted_R)] for wanted_R in (~users.held_out_R, users.held_out_R)
+    )
+    return Corpus(contents, learned), Corpus(contents, judged)
 
 
-def _where(rows: Rows, wanted: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-    return [rows.values[row] for row in np.flatnonzero(wanted(rows.held_out_R))]
+def _contents(rows: Rows, wanted_R: np.ndarray) -> Corpus:
+    targets = None if rows.targets is None else rows.targets[wanted_R]
+    return Corpus([rows.values[row] for row in np.flatnonzero(wanted_R)], targets=targets)

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from crossweave.config.pretraining import Tuning
+from crossweave.encoders.neural import TrainableEncoder
 from crossweave.errors import SettingsError
 
-LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
-"""How transformers name their layers: encoder.layer.3.…, h.3.…, layers.3.…"""
+LAYER = re.compile(r"(?:^|\.)(?:(?:layers?|h|blocks?|features)\.(?:encoder_layer_)?|layer|stage)(\d+)\.")
+"""How layers are named: encoder.layer.3.…, h.3.…, layers.3.…, and by torchvision features.3.…, layer3.… and stage3.…"""
 
 
 def apply_tuning(model: Any, tuning: Tuning, total_steps: int) -> Any:
@@ -39,16 +40,17 @@ def is_adapter(tuning: Tuning) -> bool:
     return tuning.method not in ("full", "last")
 
 
-def save_tuned(model: Any, tuning: Tuning, folder: Path, adapter: Path) -> None:
-    """Save a tuned encoder: merged or changed weights into `folder`, an adapter that is not merged into `adapter`.
+def stays_beside(tuning: Tuning) -> bool:
+    """Say whether what is learned is left beside the weights; prefixes (Li & Liang 2021) are no weights of a model."""
+    return is_adapter(tuning) and (not tuning.merge or tuning.method == "prefix")
 
-    Prefixes (Li & Liang 2021) are no weights of the model, and are never merged.
-    """
-    if is_adapter(tuning) and (not tuning.merge or tuning.method == "prefix"):
-        model.save_pretrained(str(adapter), safe_serialization=True)
-        return
-    whole = model.merge_and_unload() if is_adapter(tuning) else model
-    whole.save_pretrained(str(folder), safe_serialization=True)
+
+def save_tuned(encoder: TrainableEncoder, network: Any, tuning: Tuning, folder: Path, adapter: Path) -> None:
+    """Save a tuned network: into `folder` as its encoder reads it, or into `adapter` what stays beside the weights."""
+    if stays_beside(tuning):
+        network.save_pretrained(str(adapter), safe_serialization=True)
+    else:
+        encoder.save(network.merge_and_unload() if is_adapter(tuning) else network, folder)
 
 
 def _open_last_layers(model: Any, count: int) -> Any:
@@ -68,22 +70,34 @@ def _open_last_layers(model: Any, count: int) -> Any:
 def _with_adapter(model: Any, tuning: Tuning, total_steps: int) -> Any:
     import peft
 
-    kind = peft.TaskType.FEATURE_EXTRACTION
     low: dict[str, Any] = {"lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout}
-    if tuning.method == "lora":
-        chosen: Any = peft.LoraConfig(task_type=kind, r=tuning.rank, **low)
-    elif tuning.method == "adalora":
-        low |= {"init_r": tuning.rank, "target_r": max(1, tuning.rank // 2), "total_step": total_steps}
-        low |= {"tinit": total_steps // 10, "tfinal": total_steps // 3, "deltaT": 1}
-        chosen = peft.AdaLoraConfig(task_type=kind, **low)
-    elif tuning.method == "ia3":
-        chosen = peft.IA3Config(task_type=kind)
-    else:
-        chosen = peft.PrefixTuningConfig(task_type=kind, num_virtual_tokens=tuning.virtual_tokens)
+    named: dict[str, Any] = {"task_type": peft.TaskType.FEATURE_EXTRACTION}
+    if getattr(model, "main_input_name", None) != "input_ids":  # peft knows the layers of language models
+        named = {"target_modules": _adaptable(model)}
+    budget: dict[str, Any] = {"init_r": tuning.rank, "target_r": max(1, tuning.rank // 2), "total_step": total_steps}
+    budget |= {"tinit": total_steps // 10, "tfinal": total_steps // 3, "deltaT": 1}
     try:
+        if tuning.method == "lora":
+            chosen: Any = peft.LoraConfig(r=tuning.rank, **low, **named)
+        elif tuning.method == "adalora":
+            chosen = peft.AdaLoraConfig(**budget, **low, **named)
+        elif tuning.method == "ia3":
+            chosen = peft.IA3Config(**named)
+        else:
+            chosen = peft.PrefixTuningConfig(num_virtual_tokens=tuning.virtual_tokens, **named)
         return peft.get_peft_model(model, chosen)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = model.config.model_type if hasattr(model, "config") else type(model).__name__
         raise SettingsError(
-            f"tune.method {tuning.method} does not fit a {model.config.model_type}: {error}",
-            "choose lora, last or full",
+            f"tune.method {tuning.method} does not fit a {kind}: {error}", "choose lora, last or full"
         ) from error
+
+
+def _adaptable(model: torch.nn.Module) -> list[str]:
+    """Name the matrices of a network, and the kernels that mix channels without skipping pixels."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        or (isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.stride) == 1)
+    ]

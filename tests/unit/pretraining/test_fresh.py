@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossweave.config.pretraining import FreshModel, PretrainSettings
+from crossweave.config.pretraining import FreshText, PretrainSettings
 from crossweave.encoders.transformer_text import TransformerEncoder, TransformerSettings
 from crossweave.errors import InputContractError
-from crossweave.pretraining.fresh import make_fresh
+from crossweave.pretraining.fresh import make_fresh_text
 from crossweave.stages.pretrain.learner import vocabulary_of
 
 TEXTS = [
@@ -28,8 +28,8 @@ def encoder_of(folder: Path) -> TransformerEncoder:
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_fresh_model_encodes_texts_of_any_script_and_is_the_same_from_the_same_texts(family, tmp_path: Path) -> None:
-    settings = FreshModel(family=family, width=16, layers=1, heads=2, words=400, max_tokens=16)
-    words = make_fresh(settings, TEXTS, tmp_path / "a", seed=3)
+    settings = FreshText(family=family, width=16, layers=1, heads=2, words=400, max_tokens=16)
+    words = make_fresh_text(settings, TEXTS, tmp_path / "a", seed=3)
     encoder = encoder_of(tmp_path / "a")
     vocabulary = vocabulary_of(encoder)
     assert vocabulary.size == words
@@ -42,16 +42,16 @@ def test_a_fresh_model_encodes_texts_of_any_script_and_is_the_same_from_the_same
     assert np.isfinite(encoder.encode(prepared.examples)).all()
     assert family == "gpt2" or not any(encoder.tokenizer.unk_token_id in ids for ids in prepared.examples)
 
-    make_fresh(settings, TEXTS, tmp_path / "b", seed=3)
+    make_fresh_text(settings, TEXTS, tmp_path / "b", seed=3)
     assert encoder_of(tmp_path / "b").fingerprint == encoder.fingerprint
-    make_fresh(settings, TEXTS, tmp_path / "c", seed=4)
+    make_fresh_text(settings, TEXTS, tmp_path / "c", seed=4)
     assert encoder_of(tmp_path / "c").fingerprint != encoder.fingerprint
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_catalog_without_text_is_refused(family, tmp_path: Path) -> None:
     with pytest.raises(InputContractError, match="no text to learn words from"):
-        make_fresh(FreshModel(family=family, width=16, layers=1), [], tmp_path, seed=1)
+        make_fresh_text(FreshText(family=family, width=16, layers=1), [], tmp_path, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,11 @@ def test_a_catalog_without_text_is_refused(family, tmp_path: Path) -> None:
 def test_steps_that_do_not_follow_each_other_are_refused(steps, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         PretrainSettings(
-            tasks={"words": steps}, every_days=1, on_drift=False, held_out=0.1, row_group_rows=1, tokenizer_rows=1
+            tasks={"words": steps},
+            every_days=1,
+            on_drift=False,
+            held_out=0.1,
+            row_group_rows=1,
+            tokenizer_rows=1,
+            most_contents=1,
         )

@@ -13,26 +13,24 @@ import torch
 from pretraining_ranks import learn
 from pyspark.sql import SparkSession
 from safetensors.torch import load_file
-from tiny import WORDS, tiny_bert
+from tiny import tiny_bert
 
 from crossweave.config.pretraining import PretrainStep, Tuning
 from crossweave.encoders import make_encoder
 from crossweave.pretraining.loop import WEIGHTS, PretrainOutcome, save_best
-from crossweave.pretraining.objectives.base import Vocabulary
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.storage.location import Location
 from crossweave.training.checkpoint import Checkpoints
 from crossweave.training.collective import run_ranks
 
-VOCABULARY = Vocabulary(len(WORDS), 0, WORDS.index("[MASK]"), frozenset(range(5)))
 TASK = PretrainStep(objective="masked", max_epochs=4, patience=4, batch=8, learning_rate=5e-3, warmup_steps=2)
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> PretrainPlan:
-    base = tiny_bert(tmp_path / "bert")
+    encoder = make_encoder("text", "transformer", {"path": str(tiny_bert(tmp_path / "bert"))})
     folder = Location.of(tmp_path / "one")
-    return PretrainPlan(TASK, base, VOCABULARY, "mean", folder, folder / "lines.jsonl", 1, 17, "cpu")
+    return PretrainPlan(TASK, encoder, None, folder, folder / "lines.jsonl", 1, 17, "cpu")
 
 
 def ranks(plan: PretrainPlan, folder: Path, work: Any = learn) -> tuple[PretrainOutcome, float]:
@@ -51,8 +49,6 @@ def test_two_ranks_learn_alike_and_what_they_learned_encodes(plan: PretrainPlan,
         assert 0 < outcome.learns < outcome.weights / 3
         learned = (own_plan.folder / WEIGHTS).local
         save_best(own_plan, learned, tmp_path / f"model-{objective}", tmp_path / "adapter")
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            (tmp_path / f"model-{objective}" / name).write_bytes((plan.base / name).read_bytes())
         encoder = make_encoder("text", "transformer", {"path": str(tmp_path / f"model-{objective}")})
         encoder.load()
         assert np.isfinite(encoder.encode(encoder.prepare(["red shirt"]).examples)).all()

@@ -19,6 +19,7 @@ SETTINGS = PretrainSettings(
     held_out=0.1,
     row_group_rows=10,
     tokenizer_rows=10,
+    most_contents=10,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,26 +82,28 @@ def test_full_tuning_reaches_every_weight_that_the_states_depend_on(bert: Path) 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_saved_encodes_as_what_was_tuned(method: str, merge: bool, bert: Path, tmp_path: Path) -> None:
     tuning = Tuning(method=method, merge=merge, rank=2)
-    folder = shutil.copytree(bert, tmp_path / "model")
-    model = tuned(bert, tuning)
+    folder, model = tmp_path / "model", tuned(bert, tuning)
+    base = make_encoder("text", "transformer", {"path": str(bert)})
     with torch.inference_mode():
-        texts = make_encoder("text", "transformer", {"path": str(bert)}).prepare(TEXTS).examples
+        texts = base.prepare(TEXTS).examples
         wanted = [model(input_ids=torch.tensor(ids)[None]).last_hidden_state[0, 0].numpy() for ids in texts]
-    save_tuned(model, tuning, folder, tmp_path / "adapter")
+    save_tuned(base, model, tuning, folder, tmp_path / "adapter")
     beside = is_adapter(tuning) and not merge
     assert (tmp_path / "adapter").exists() == beside
-    own = {"path": str(folder), "pooling": "cls", "precision": "float32", "backend": "eager"}
+    own = {"path": str(bert if beside else folder), "pooling": "cls", "precision": "float32", "backend": "eager"}
     encoder = make_encoder("text", "transformer", own | ({"adapter": str(tmp_path / "adapter")} if beside else {}))
     encoder.load()
     np.testing.assert_allclose(encoder.encode(encoder.prepare(TEXTS).examples), np.stack(wanted), atol=1e-5)
-    assert encoder.fingerprint != make_encoder("text", "transformer", own | {"path": str(bert)}).fingerprint
+    as_it_came = make_encoder("text", "transformer", own | {"path": str(bert)})
+    assert encoder.fingerprint != as_it_came.fingerprint
 
 
 def test_a_prefix_is_kept_beside_the_weights_whatever_is_asked(gpt: Path, tmp_path: Path) -> None:
     tuning = Tuning(method="prefix", virtual_tokens=3)
     model = tuned(gpt, tuning)
     assert not changed(model, gpt)
-    save_tuned(model, tuning, tmp_path / "model", tmp_path / "adapter")
+    base = make_encoder("text", "transformer", {"path": str(gpt)})
+    save_tuned(base, model, tuning, tmp_path / "model", tmp_path / "adapter")
     assert not (tmp_path / "model").exists()
     encoder = make_encoder("text", "transformer", {"path": str(gpt), "adapter": str(tmp_path / "adapter")})
     encoder.load()
@@ -110,8 +111,9 @@ def test_a_prefix_is_kept_beside_the_weights_whatever_is_asked(gpt: Path, tmp_pa
 
 
 def test_a_method_that_does_not_fit_the_model_says_so() -> None:
-    with pytest.raises(SettingsError, match=r"tune\.method lora does not fit"):
-        apply_tuning(_Odd(), Tuning(method="lora"), 10)
+    for method in ("prefix", "ia3"):
+        with pytest.raises(SettingsError, match=rf"tune\.method {method} does not fit"):
+            apply_tuning(_Odd(), Tuning(method=method), 10)
     with pytest.raises(SettingsError, match="are not numbered"):
         apply_tuning(_Odd(), Tuning(method="last"), 10)
 

@@ -1,13 +1,16 @@
 """The contract of an objective: a batch drawn from the corpus in, one loss out, gradients into the encoder.
 
-Letters in names: B texts of a batch, T tokens of the longest, V words, D the encoder's width, U users, N items.
+Letters in names: B examples of a batch, T tokens of the longest, V words, D the encoder's width, U users, N items,
+E the width of targets, W that of a projection.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -16,19 +19,28 @@ import torch
 from torch import Tensor
 
 from crossweave.encoders.base import EncoderSettings
-from crossweave.encoders.transformer_text import pad
+from crossweave.encoders.neural import TrainableEncoder
+from crossweave.encoders.transformer_text import TransformerEncoder
 from crossweave.errors import SettingsError
+from crossweave.pretraining.kept import kept_by
 
-Ids = np.ndarray
-"""The token ids of a text, int32 [T]."""
+Inputs = tuple[Tensor, ...]
+"""Examples as the encoder collates them."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a rank learns from: texts, and what users took of them (positions in `texts`), where that is asked for."""
+    """What a rank learns from: contents as `kept` keeps them, and what stands beside them where it is asked for."""
 
-    texts: Sequence[Ids]
-    histories: Sequence[np.ndarray] = field(default_factory=list)
+    contents: Sequence[bytes]
+    histories: Sequence[np.ndarray] = field(default_factory=list)  # what users took: positions in `contents`
+    targets: np.ndarray | None = None  # float32 [contents, E]: the vector that belongs to each
+
+    @cached_property
+    def takers(self) -> np.ndarray:
+        """How many users took each content, int64 [contents]."""
+        took = np.concatenate(self.histories) if self.histories else np.empty(0, np.int64)
+        return np.bincount(took, minlength=len(self.contents))
 
 
 @dataclass(frozen=True)
@@ -36,17 +48,14 @@ class Vocabulary:
     """What the tokenizer says: how many words, and which ids are no words."""
 
     size: int
-    padding: int
     mask: int | None
     special: frozenset[int]
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Padded texts."""
-
-    ids_BT: Tensor
-    mask_BT: Tensor  # bool; false: padding
+def vocabulary_of(encoder: TransformerEncoder) -> Vocabulary:
+    """Return what an encoder's tokenizer says of its words."""
+    tokenizer = encoder.tokenizer
+    return Vocabulary(len(tokenizer), tokenizer.mask_token_id, frozenset(tokenizer.all_special_ids))
 
 
 Batch = TypeVar("Batch")
@@ -55,21 +64,28 @@ Batch = TypeVar("Batch")
 class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
     """What an encoder learns by. A subclass gives `draw`, `forward` and, if it does not learn from all, `usable`.
 
-    `encoder` is a model as transformers' AutoModel loads it; weights of the objective's own always learn.
+    `network` is the encoder's, with the weights that may change marked; weights of the objective's own always learn.
     """
 
     Settings: ClassVar[type[EncoderSettings]] = EncoderSettings
     reads_histories: ClassVar[bool] = False
+    reads_targets: ClassVar[bool] = False
+    learners: ClassVar[type[TrainableEncoder] | type] = TrainableEncoder
+    """Which encoders can learn by it."""
 
-    def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
+    def __init__(self, encoder: TrainableEncoder, network: Any, settings: EncoderSettings, width: int = 0) -> None:
+        """`width`: of the targets, where the objective reads some."""
         super().__init__()
-        self.encoder, self.vocabulary, self.pooling, self.settings = encoder, vocabulary, pooling, settings
+        self.encoder, self.network, self.settings = encoder, network, settings
+        self.kept = kept_by(encoder)
+        self.gather: Callable[[Tensor], tuple[Tensor, int]] | None = None
+        self.masks: dict[str, Tensor] = {}
 
     @classmethod
-    def check(cls, own: Mapping[str, Any], where: str) -> None:
+    def check(cls, own: Mapping[str, Any], where: str) -> EncoderSettings:
         """Raise SettingsError for settings that the objective does not take; `where` says whose they are."""
         try:
-            cls.Settings.model_validate(dict(own))
+            return cls.Settings.model_validate(dict(own))
         except pydantic.ValidationError as error:
             found = ((".".join(map(str, item["loc"])), item) for item in error.errors())
             wrong = "; ".join(f"{place}: {item['msg']}, got {item['input']!r:.100}" for place, item in found)
@@ -84,7 +100,7 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
     @classmethod
     def examples(cls, corpus: Corpus) -> int:
         """Return how many examples a usable corpus has."""
-        return len(corpus.histories if cls.reads_histories else corpus.texts)
+        return len(corpus.histories if cls.reads_histories else corpus.contents)
 
     @abc.abstractmethod
     def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> Batch:
@@ -94,14 +110,32 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch."""
 
-    def padded(self, texts: Sequence[Ids]) -> Texts:
-        """Put texts side by side, padding on the right."""
-        return Texts(*pad(texts, self.vocabulary.padding))
+    def gathered(self, rows: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all ranks and where this one's begin; of its own alone while it judges."""
+        return (rows, 0) if self.gather is None or not self.training else self.gather(rows)
 
-    def states(self, texts: Texts) -> Tensor:
-        """Return the encoder's token vectors [B, T, D]."""
-        found: Tensor = self.encoder(input_ids=texts.ids_BT, attention_mask=texts.mask_BT.long()).last_hidden_state
-        return found
+    def constrain(self) -> None:
+        """Set weights of `masks` to zero again, which an optimizer's step does not leave there."""
+        with torch.no_grad():
+            for name, mask in self.masks.items():
+                weight = self.network.get_parameter(name)
+                weight.mul_(mask.to(weight.device))
+
+    def train(self, mode: bool = True) -> Any:
+        """Learn, or judge; what batch norms know of the pictures they once learned from stays in both."""
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def inputs(self, contents: Iterable[bytes]) -> Inputs:
+        """Put contents side by side, as they are encoded."""
+        return self.encoder.collate([self.kept.example(data) for data in contents])
+
+    def vectors(self, inputs: Inputs) -> Tensor:
+        """Return the encoder's vectors [B, D], float32."""
+        return self.encoder.vectors(self.network, *inputs).float()
 
 
 class TiedHead(torch.nn.Module):
@@ -110,9 +144,9 @@ class TiedHead(torch.nn.Module):
     In front of them, where `transform`, what BERT (Devlin et al. 2019) has: dense → GELU → LayerNorm.
     """
 
-    def __init__(self, encoder: Any, transform: bool) -> None:
+    def __init__(self, network: Any, transform: bool) -> None:
         super().__init__()
-        words_VD = encoder.get_input_embeddings().weight
+        words_VD = network.get_input_embeddings().weight
         size, width = words_VD.shape
         self._words = [words_VD]  # in a list, so that it stays the encoder's
         self.bias_V = torch.nn.Parameter(torch.zeros(size))
@@ -130,8 +164,27 @@ class TiedHead(torch.nn.Module):
 class WordObjective(Objective[Batch]):
     """An objective that tells words, by a head of its own."""
 
+    learners = TransformerEncoder
     transform: ClassVar[bool]  # as TiedHead takes it
+    encoder: TransformerEncoder
 
-    def __init__(self, encoder: Any, vocabulary: Vocabulary, pooling: str, settings: EncoderSettings) -> None:
-        super().__init__(encoder, vocabulary, pooling, settings)
-        self.head = TiedHead(encoder, self.transform)
+    def __init__(self, encoder: TransformerEncoder, network: Any, settings: EncoderSettings, width: int = 0) -> None:
+        super().__init__(encoder, network, settings, width)
+        self.vocabulary = vocabulary_of(encoder)
+        self.head = TiedHead(network, self.transform)
+
+    def states(self, texts: Inputs) -> Tensor:
+        """Return the encoder's token vectors [B, T, D]."""
+        return self.encoder.states(self.network, *texts)
+
+
+class Scale(torch.nn.Module):
+    """A learned temperature, as CLIP (Radford et al. 2021) has: cosines are multiplied by its inverse, 100 at most."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, cosines: Tensor) -> Tensor:
+        """Return scores."""
+        return cosines * self.log_scale.exp().clamp(max=100.0)

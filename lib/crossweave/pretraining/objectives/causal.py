@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossweave.pretraining.objectives.base import Corpus, Texts, WordObjective
+from crossweave.pretraining.objectives.base import Corpus, Inputs, WordObjective
 
 
-class Causal(WordObjective[Texts]):
+class Causal(WordObjective[Inputs]):
     """Cross-entropy of every word but the first, given those before it."""
 
     transform: ClassVar[bool] = False
@@ -19,14 +19,15 @@ class Causal(WordObjective[Texts]):
     @classmethod
     def usable(cls, corpus: Corpus) -> Corpus:
         """Leave out texts of one word, which have no next one."""
-        return Corpus([ids for ids in corpus.texts if len(ids) > 1])
+        return Corpus([ids for ids in corpus.contents if len(ids) > 4])
 
-    def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> Texts:
+    def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> Inputs:
         """Take the chosen texts."""
-        return self.padded([corpus.texts[i] for i in chosen])
+        return self.inputs(corpus.contents[i] for i in chosen)
 
-    def forward(self, batch: Texts) -> Tensor:
+    def forward(self, batch: Inputs) -> Tensor:
         """Return the mean loss a word."""
+        ids_BT, mask_BT = batch
         scores_BTV = self.head(self.states(batch)[:, :-1])
-        told_BT = batch.mask_BT[:, 1:]
-        return torch.nn.functional.cross_entropy(scores_BTV[told_BT].float(), batch.ids_BT[:, 1:][told_BT])
+        told_BT = mask_BT[:, 1:]
+        return torch.nn.functional.cross_entropy(scores_BTV[told_BT].float(), ids_BT[:, 1:][told_BT])

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crossweave.encoders.base import EncoderSettings
-from crossweave.pretraining.objectives.base import Corpus, Texts, WordObjective
+from crossweave.pretraining.objectives.base import Corpus, Inputs, WordObjective
 
 
 class MaskedSettings(EncoderSettings):
@@ -24,7 +24,7 @@ class MaskedSettings(EncoderSettings):
 class MaskedTexts:
     """Texts with hidden words, and which words those were."""
 
-    texts: Texts
+    texts: Inputs
     hidden_BT: Tensor  # bool
     words_H: Tensor  # the words where `hidden_BT`, row by row
 
@@ -38,9 +38,9 @@ class Masked(WordObjective[MaskedTexts]):
 
     def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> MaskedTexts:
         """Hide words of the chosen texts."""
-        texts = self.padded([corpus.texts[i] for i in chosen])
-        ids_BT = texts.ids_BT.numpy().copy()
-        words_BT = texts.mask_BT.numpy() & ~np.isin(ids_BT, list(self.vocabulary.special))
+        whole_BT, mask_BT = self.inputs(corpus.contents[i] for i in chosen)
+        ids_BT = whole_BT.numpy().copy()
+        words_BT = mask_BT.numpy() & ~np.isin(ids_BT, list(self.vocabulary.special))
         drawn_BT = np.where(words_BT, generator.random(ids_BT.shape), 2.0)
         hidden_BT = drawn_BT < self.settings.share
         first_B = drawn_BT.argmin(axis=1)
@@ -51,7 +51,7 @@ class Masked(WordObjective[MaskedTexts]):
         ids_BT[hidden_BT & (kind_BT < 0.8)] = self.vocabulary.mask
         swapped_BT = hidden_BT & (kind_BT >= 0.8) & (kind_BT < 0.9)
         ids_BT[swapped_BT] = other_BT[swapped_BT]
-        return MaskedTexts(Texts(torch.from_numpy(ids_BT), texts.mask_BT), torch.from_numpy(hidden_BT), told)
+        return MaskedTexts((torch.from_numpy(ids_BT), mask_BT), torch.from_numpy(hidden_BT), told)
 
     def forward(self, batch: MaskedTexts) -> Tensor:
         """Return the mean loss a hidden word."""

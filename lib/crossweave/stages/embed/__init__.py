@@ -29,7 +29,7 @@ def build_encoders(settings: Settings, learned: Mapping[str, LearnedEncoder]) ->
     places = {name: encoder.places() for name, encoder in learned.items()}
     return {
         name: make_encoder(
-            modality.kind, spec.type, {**spec.own, **places.get(modality.encoder, {})}, f"encoders.{modality.encoder}"
+            modality.kind, spec.type, spec.own, f"encoders.{modality.encoder}", places.get(modality.encoder)
         )
         for name, modality in settings.modalities.items()
         for spec in [settings.encoders[modality.encoder]]

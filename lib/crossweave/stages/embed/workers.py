@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 
 from crossweave.artifacts.learned import LearnedEncoder, in_place
 from crossweave.encoders.base import Encoder
 from crossweave.encoders.worker import Encoded, Limits, encode_stream, usable_device
+from crossweave.runtime.spark_task import assigned
 from crossweave.storage.location import Location
 from crossweave.tables.feature_writer import FeatureWriter
 from crossweave.tables.vectors import LARGEST
@@ -37,9 +37,8 @@ class Task:
 
     def place(self) -> tuple[str, int]:
         """Return the torch device and the CPU threads that Spark gave this task."""
-        local = TaskContext.get()
-        gpu = local.resources().get("gpu") if local else None
-        return usable_device(self.device, gpu.addresses[0] if gpu else None), max(1, local.cpus() if local else 1)
+        gpu, cpus = assigned()
+        return usable_device(self.device, gpu), cpus
 
 
 OUT_OF_RANGE = ("out_of_range", f"a number of the vector is beyond ±{LARGEST:.0f}, what float16 can hold", False)

@@ -11,7 +11,7 @@ from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import Settings
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
-from crossweave.stages.pretrain.learner import Learner
+from crossweave.stages.pretrain.learner import Learner, learners_of
 from crossweave.stages.pretrain.learning import Learned, learn, tables_read
 from crossweave.stages.pretrain.standing import added, asked_for, fair, judged, why_due
 from crossweave.tables.receipt_details import Attempt, Evaluated, Pretrained
@@ -44,15 +44,15 @@ class Pretrain(Stage[PretrainBasis]):
 
     def check(self, settings: Settings) -> None:
         """Look for every encoder, objective and setting, and at the files that the encoders begin with."""
-        for name in settings.pretrain.tasks:
-            Learner.of(settings, name).check(settings)
+        for learner in learners_of(settings).values():
+            learner.check(settings)
 
     def basis(self, context: StageContext) -> PretrainBasis:
         """Ask what is known of every encoder, and what the last evaluation said."""
         settings, ingest = context.settings, context.receipts.required("ingest")
         last, evaluate = context.receipts.latest(self.name), context.receipts.latest("evaluate")
         evaluated: Evaluated | None = evaluate.details if evaluate is not None else None
-        learners = {name: Learner.of(settings, name) for name in settings.pretrain.tasks}
+        learners = learners_of(settings)
         asked = {name: learner.asked(settings) for name, learner in learners.items()}
         known = asked_for(last.details if last is not None else Pretrained(), asked)
         if evaluated is not None:
@@ -64,6 +64,10 @@ class Pretrain(Stage[PretrainBasis]):
         for name, used in known.used.items():
             if open_sealed(LEARNED, LEARNED.place(context.workspace, used), used) is None:
                 due[name] = "what it had learned is gone"
+        for name, learner in learners.items():
+            anew = [other.name for other in learner.before if due[other.name]]
+            if anew and not due[name]:
+                due[name] = f"{anew[0]}, whose vectors it learns from, learns"
         histories = any(learner.reads_histories for learner in learners.values())
         reads = {name: ingest.writes[name] for name in tables_read(histories)}
         facts = {"asked": asked, "reads": context.tables.identities(reads), "ranks": settings.train.ranks}
@@ -81,7 +85,7 @@ class Pretrain(Stage[PretrainBasis]):
         known = basis.known
         for name, why in basis.due.items():
             learner = basis.learners[name]
-            learned = learn(context, learner, basis.ingest)
+            learned = learn(context, learner, basis.ingest, known.used)
             fingerprint = learned.encoder.sealed.fingerprint if learned.better else ""
             moves = learner.reads_histories and context.settings.split.method not in ONLY_FORWARD
             attempt = Attempt(basis.asked[name], context.date.isoformat(), context.run_id, fingerprint)
@@ -114,7 +118,7 @@ def _tell(record: StageRecord, name: str, learned: Learned) -> None:
     lines = []
     for number, facts in enumerate(learned.facts):
         step, outcome = f"{name}.{number + 1}", facts["outcome"]
-        for what, read, kept in (("texts", "contents", "texts"), ("users", "users", "taken")):
+        for what, read, kept in (("contents", "read", "contents"), ("users", "users", "taken")):
             if facts[read]:
                 ledger = Ledger(rows_in=facts[read], rows_out=facts[kept], skipped=facts[read] - facts[kept])
                 record.ledgers[f"{step}.{what}"] = ledger

@@ -1,25 +1,30 @@
-"""Writes the corpus of one encoder: the texts of its modalities as token ids, and what users took of them."""
+"""Writes the corpus of one encoder: the contents of its modalities, vectors beside them, and what users took."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from crossweave.artifacts.learned import LearnedEncoder, in_place
 from crossweave.encoders.base import Encoder
+from crossweave.encoders.isolation import start_spawner
+from crossweave.encoders.neural import TrainableEncoder
+from crossweave.encoders.worker import Limits, encode_stream, preparing, usable_device
 from crossweave.errors import ReconciliationError
 from crossweave.feeding.arrays import lists_to_bytes
-from crossweave.feeding.corpus import CorpusFiles, load_corpus
+from crossweave.feeding.corpus import TARGETS, CorpusFiles, load_corpus
 from crossweave.feeding.datasets import TensorFile
-from crossweave.feeding.schema import POSITIONS, TAKEN, TEXTS, TOKENS
+from crossweave.feeding.schema import CONTENTS, POSITIONS, TAKEN
 from crossweave.feeding.writer import described_dataset, even_groups, write_dataset
+from crossweave.pretraining.kept import kept_by
+from crossweave.runtime.spark_progress import task_progress
+from crossweave.runtime.spark_task import assigned
 from crossweave.runtime.stage import StageContext
 from crossweave.storage.location import Location
 from crossweave.tables.contents import distinct_contents, item_cells
@@ -32,24 +37,53 @@ from crossweave.tables.receipts import Receipt
 from crossweave.tables.source import Source
 
 KEY = ("modality", "content_hash")
+VALUES = "content_hash string, value binary"
 
 
 @dataclass(frozen=True)
-class Tokenising:
-    """What a task needs to know; it travels to the workers by pickle."""
+class Keeping:
+    """What a task needs to know that keeps contents; it travels to the workers by pickle."""
 
-    encoder: Encoder
+    encoder: TrainableEncoder
     files: LearnedEncoder | None  # where the encoder's lie, if not where its settings say
+    limits: Limits
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Turn (content_hash, value) into (content_hash, tokens); what has none is left out: the caller counts."""
-        encoder = in_place(self.encoder, self.files)
-        for batch in batches:
-            keys = batch.column(0).to_pylist()
-            prepared = encoder.prepare(batch.column(1).to_pylist())
-            tokens = [np.asarray(ids, TOKENS).tobytes() for ids in prepared.examples]
-            columns = [pa.array([keys[n] for n in prepared.positions], pa.string()), pa.array(tokens, pa.binary())]
-            yield pa.RecordBatch.from_arrays(columns, names=["content_hash", "tokens"])
+        """Turn (content_hash, value) into (content_hash, kept); what cannot be kept is left out: the caller counts."""
+        kept = kept_by(in_place(self.encoder, self.files))
+        if kept.isolated and self.limits.isolate:
+            start_spawner()
+        with preparing(kept, self.limits) as prepare:
+            for batch in batches:
+                keys, prepared = batch.column(0).to_pylist(), prepare(batch.column(1).to_pylist())
+                yield _columns([keys[n] for n in prepared.positions], prepared.examples)
+
+
+@dataclass(frozen=True)
+class Aiming:
+    """What a task needs to know that makes the vectors beside contents; it travels to the workers by pickle."""
+
+    encoder: Encoder
+    files: LearnedEncoder | None
+    limits: Limits
+    device: str
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Turn (content_hash, value) into (content_hash, vector); what has no vector is left out."""
+        rows = (row for batch in batches for row in zip(*[c.to_pylist() for c in batch.columns], strict=True))
+        encoder, (gpu, cpus) = in_place(self.encoder, self.files), assigned()
+        for window in encode_stream(encoder, rows, self.limits, usable_device(self.device, gpu), cpus):
+            yield _columns(window.keys, [vector.astype(TARGETS).tobytes() for vector in window.vectors_GD])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a corpus is to hold."""
+
+    kept: dict[str, Keeping]  # by modality
+    aimed: dict[str, Aiming] = field(default_factory=dict)  # by modality: whose vectors stand beside the contents
+    partner: str | None = None  # the modality of the same items that they are made of; None: the content itself
+    histories: bool = False
 
 
 class CorpusWriter:
@@ -60,7 +94,8 @@ class CorpusWriter:
         self.spark, self.store, self.names = context.spark, context.tables, list(modalities)
         self.staging = context.staging / "corpus"
         rows = self.store.read(self.spark, "item_rows", ingest.writes["item_rows"])
-        self.cells = item_cells(rows).where(F.col("modality").isin(self.names))
+        self._all = item_cells(rows)
+        self.cells = self._all.where(F.col("modality").isin(self.names))
         self.contents = distinct_contents(self.cells)
 
     def sample(self, most: int) -> Iterator[str]:
@@ -73,8 +108,8 @@ class CorpusWriter:
         finally:
             drawn.unpersist()
 
-    def write(self, folder: Location, fingerprint: str, work: dict[str, Tokenising], histories: bool) -> CorpusFiles:
-        """Write the corpus, or find it there; `work` says how each modality's contents become tokens."""
+    def write(self, folder: Location, fingerprint: str, wanted: Wanted) -> CorpusFiles:
+        """Write the corpus, or find it there."""
         found = load_corpus(folder, fingerprint)
         if found is not None:
             return found
@@ -82,37 +117,69 @@ class CorpusWriter:
         self.staging.remove()
         try:
             contents = self.contents.count()
-            numbered = self._numbered_texts(work)
-            texts = self._dataset(numbered, TEXTS, folder / "texts")
-            users, taken = self._taken(numbered, folder / "taken") if histories else (0, ())
-            corpus = CorpusFiles(folder, fingerprint, contents, texts, users, taken)
+            numbered = self._numbered(wanted, contents)
+            written = self._dataset(numbered, CONTENTS, folder / "contents")
+            users, taken = self._taken(numbered, folder / "taken") if wanted.histories else (0, ())
+            corpus = CorpusFiles(folder, fingerprint, contents, written, users, taken)
             corpus.save()
         finally:
             self.staging.remove()
         return corpus
 
-    def _numbered_texts(self, work: dict[str, Tokenising]) -> DataFrame:
-        """Return modality, content_hash, tokens and position, from 0 in an order drawn by the seed."""
-        parts = []
-        for name, tokenising in work.items():
-            rows = self._payloads(name, self.contents).mapInArrow(tokenising, "content_hash string, tokens binary")
-            parts.append(rows.withColumn("modality", F.lit(name)))
-        most = batch_rows(self._source.table, self.settings.embed.batch_rows)
-        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", most):
-            tokenised = reduce(DataFrame.unionByName, parts)
-            order = [F.xxhash64(F.lit(self.settings.seed), *KEY), *(F.col(name) for name in KEY)]
-            numbered = with_position(self.spark, tokenised, order, "position", self.staging / "texts")
+    def _numbered(self, wanted: Wanted, count: int) -> DataFrame:
+        """Return modality, content_hash, content, target and position, from 0 in an order drawn by the seed."""
+        order = [F.xxhash64(F.lit(self.settings.seed), *KEY), *(F.col(name) for name in KEY)]
+        contents, most = self.contents, self.settings.pretrain.most_contents
+        if count > most:
+            contents = contents.orderBy(*order).limit(most).cache()
+        progress = self.context.progress("pretrain corpus", min(count, most), "contents")
+        batch = batch_rows(self._source.table, self.settings.embed.batch_rows)
+        with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", batch):
+            rows = self._mapped(wanted.kept, contents).withColumnRenamed("value", "content")
+            if wanted.aimed:
+                targets = self._targets(wanted, contents)
+                rows = rows.join(targets.withColumnRenamed("value", "target"), list(KEY))
+            else:
+                rows = rows.withColumn("target", F.lit(b""))
+            with task_progress(self.spark, progress, min(count, most)):
+                numbered = with_position(self.spark, rows, order, "position", self.staging / "contents")
+        progress.close(min(count, most))
         return numbered.withColumn("position", F.col("position").cast("int"))
 
+    def _mapped(self, work: Mapping[str, Any], contents: DataFrame) -> DataFrame:
+        """Return modality, content_hash and value: what a task makes of each modality's contents."""
+        parts = [
+            self._payloads(name, contents).mapInArrow(task, VALUES).withColumn("modality", F.lit(name))
+            for name, task in work.items()
+        ]
+        return reduce(DataFrame.unionByName, parts)
+
+    def _targets(self, wanted: Wanted, contents: DataFrame) -> DataFrame:
+        """Return modality, content_hash and value: the vector that stands beside a content."""
+        if wanted.partner is None:
+            return self._mapped(wanted.aimed, contents)
+        # A content of several items has the partner of the first one that has any.
+        partners = self._all.where(F.col("modality") == wanted.partner)
+        other = partners.select("item_id", F.col("content_hash").alias("other"))
+        mine = contents.select(*KEY).join(self.cells.select(*KEY, "item_id"), list(KEY))
+        first = F.min(F.struct("item_id", "other")).alias("first")
+        pairs = mine.join(other, "item_id").groupBy(*KEY).agg(first).select(*KEY, F.col("first.other").alias("other"))
+        needed = pairs.select(F.col("other").alias("content_hash")).distinct()
+        of_partner = distinct_contents(partners).join(needed, "content_hash", "left_semi")
+        made = self._mapped(wanted.aimed, of_partner).select(F.col("content_hash").alias("other"), "value")
+        return pairs.join(made, "other").drop("other")
+
     def _taken(self, numbered: DataFrame, folder: Location) -> tuple[int, tuple[TensorFile, ...]]:
-        """Write what users took, as far as they may learn from it: positions of texts, of two at least."""
+        """Write what users took, as far as they may learn from it: positions of contents, of two at least."""
         history = self._seen()
-        texts = self.cells.join(numbered.drop("tokens"), list(KEY)).select("item_id", "position")
-        took = history.select("user_id", "item_id").join(texts, "item_id")
-        users = took.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("texts"))
+        places = self.cells.join(numbered.select(*KEY, "position"), list(KEY)).select("item_id", "position")
+        took = history.select("user_id", "item_id").join(places, "item_id")
+        users = took.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("contents"))
         order = [F.xxhash64(F.lit(self.settings.seed), "user_id"), F.col("user_id")]
-        rows = with_position(self.spark, users.where(F.size("texts") > 1), order, "position", self.staging / "taken")
-        packed = rows.select(F.col("position").cast("int"), "texts").mapInArrow(_pack, "position int, texts binary")
+        rows = with_position(self.spark, users.where(F.size("contents") > 1), order, "position", self.staging / "taken")
+        packed = rows.select(F.col("position").cast("int"), "contents").mapInArrow(
+            _pack, "position int, contents binary"
+        )
         total = history.select("user_id").distinct().count()
         return total, self._dataset(packed, TAKEN, folder)
 
@@ -155,11 +222,16 @@ class CorpusWriter:
     @cached_property
     def _source(self) -> Source:
         items = self.settings.inputs.items
-        read = [(self.settings.modalities[name].kind, self.settings.modalities[name].columns) for name in self.names]
+        read = [(modality.kind, modality.columns) for modality in self.settings.modalities.values()]
         return payload_source(lambda: self.spark, items.path, items.id, read, items.derived)
 
 
 def _pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        texts = lists_to_bytes(batch.column("texts"), POSITIONS)
-        yield pa.RecordBatch.from_arrays([batch.column("position"), texts], names=["position", "texts"])
+        contents = lists_to_bytes(batch.column("contents"), POSITIONS)
+        yield pa.RecordBatch.from_arrays([batch.column("position"), contents], names=["position", "contents"])
+
+
+def _columns(keys: list[str], values: list[bytes]) -> pa.RecordBatch:
+    columns = [pa.array(keys, pa.string()), pa.array(values, pa.binary())]
+    return pa.RecordBatch.from_arrays(columns, names=["content_hash", "value"])

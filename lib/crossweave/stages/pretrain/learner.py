@@ -2,89 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crossweave.alignment import find
 from crossweave.config import Settings
-from crossweave.config.pretraining import PretrainStep
-from crossweave.encoders import make_encoder
+from crossweave.config.pretraining import FreshText, PretrainStep
+from crossweave.encoders import encoder_class, make_encoder
+from crossweave.encoders.neural import TrainableEncoder
 from crossweave.encoders.transformer_text import TransformerEncoder
+from crossweave.encoders.vae_image import VaeEncoder
 from crossweave.errors import SettingsError
 from crossweave.pretraining.objectives import OBJECTIVES
-from crossweave.pretraining.objectives.base import Vocabulary
+from crossweave.pretraining.objectives.base import vocabulary_of
+from crossweave.pretraining.tuning import stays_beside
+from crossweave.stages.pretrain.aims import aim_of, in_order, leans_on
 from crossweave.storage.records import digest
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Learner:
-    """An encoder that learns: its name, the modalities that it encodes, and the steps."""
+    """An encoder that learns: its name, the modalities that it encodes, the steps, and who learns before it."""
 
     name: str
     modalities: tuple[str, ...]
     steps: tuple[PretrainStep, ...]
-
-    @classmethod
-    def of(cls, settings: Settings, name: str) -> Learner:
-        """Raise SettingsError where there is no such encoder, or nothing that it encodes."""
-        if name not in settings.encoders:
-            known = ", ".join(sorted(settings.encoders)) or "none"
-            raise SettingsError(f"pretrain.tasks names {name}, which `encoders` does not define ({known})")
-        modalities = tuple(n for n, modality in settings.modalities.items() if modality.encoder == name)
-        if not modalities:
-            raise SettingsError(f"pretrain.tasks.{name}: no modality is encoded by it", "see modalities")
-        return cls(name, modalities, tuple(settings.pretrain.tasks[name]))
+    before: tuple[Learner, ...] = ()  # whose vectors it learns from
 
     @property
     def reads_histories(self) -> bool:
-        """Whether any step learns from what users took."""
-        return any(reads_histories(step) for step in self.steps)
+        """Whether any step learns from what users took, or from an encoder that did."""
+        return any(map(reads_histories, self.steps)) or any(other.reads_histories for other in self.before)
 
-    def encoders(self, settings: Settings, **changed: Path | str | int) -> dict[str, TransformerEncoder]:
+    def encoders(
+        self, settings: Settings, places: Mapping[str, Path] | None = None, **changed: Any
+    ) -> dict[str, TrainableEncoder]:
         """Build the encoder of each modality, with some settings changed; raises SettingsError where it cannot learn.
 
-        No weights are loaded, but looked at: a directory with pickled ones alone is refused.
+        `places`: where its files lie, if not where its settings say. No weights are loaded, but looked at: a directory
+        with pickled ones alone is refused.
         """
-        spec = settings.encoders[self.name]
-        made = {}
+        spec, made = settings.encoders[self.name], {}
         for name in self.modalities:
             kind = settings.modalities[name].kind
-            if spec.type != TransformerEncoder.name or kind not in ("text", "tags"):
+            if not issubclass(encoder_class(kind, spec.type), TrainableEncoder):
                 raise SettingsError(
                     f"pretrain.tasks.{self.name}: an encoder of type {spec.type} for {kind} cannot learn the catalog",
-                    "those that can are of type transformer, for text and tags",
+                    "those that can are of type transformer, torchvision and vae",
                 )
-            encoder = make_encoder(kind, spec.type, {**spec.own, **changed}, f"encoders.{self.name}")
-            assert isinstance(encoder, TransformerEncoder)
+            encoder = make_encoder(kind, spec.type, {**spec.own, **changed}, f"encoders.{self.name}", places)
+            assert isinstance(encoder, TrainableEncoder)
             made[name] = encoder
         return made
 
     def check(self, settings: Settings) -> None:
         """Raise SettingsError for steps that could not be taken."""
         where = f"pretrain.tasks.{self.name}"
-        spec, fresh = settings.encoders[self.name], self.steps[0].fresh
-        if spec.own.get("adapter") is not None:
+        own, fresh = settings.encoders[self.name].own, self.steps[0].fresh
+        if own.get("adapter") is not None:
             raise SettingsError(f"{where}: the encoder has an adapter already", "merge it into the weights first")
-        if fresh is not None and "path" in spec.own:
+        if fresh is not None and "path" in own:
             raise SettingsError(f"{where} begins with a fresh model, and encoders.{self.name} has a path", "give one")
+        begins: dict[str, Any] = (
+            {} if fresh is None else {"path": "."}
+        )  # its settings are looked at, files there are none yet
         for step in self.steps:
-            kind = find(OBJECTIVES, "objective", step.objective)
-            kind.check(step.own, f"{where}: objective {step.objective}")
-            if fresh is None:
-                changed = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
-                for encoder in self.encoders(settings, **changed).values():
-                    _fits(step, vocabulary_of(encoder).mask is not None, encoder.layout.is_decoder, where)
-            else:
-                self.encoders(settings, path=".")  # its settings are looked at, files there are none yet
-                _fits(step, fresh.family == "bert", fresh.family == "gpt2", where)
-                if (step.max_tokens or 0) > fresh.max_tokens:
-                    raise SettingsError(f"{where}: max_tokens {step.max_tokens} of a model of {fresh.max_tokens}")
+            changed: dict[str, Any] = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
+            for encoder in self.encoders(settings, **begins, **changed).values():
+                _fits(step, encoder, where)
+                if fresh is None:
+                    _ = encoder.identity  # files that are missing or of another kind are found here
+            if isinstance(fresh, FreshText) and (step.max_tokens or 0) > fresh.max_tokens:
+                raise SettingsError(f"{where}: max_tokens {step.max_tokens} of a model of {fresh.max_tokens}")
+            aim = aim_of(settings, self.name, step)
+            if aim is not None and not settings.pretrain.is_fresh(aim.encoder):
+                for other in aim.encoders(settings, self.modalities).values():
+                    _ = other.identity
+        for encoder in self.encoders(settings, **begins).values():
+            _begins(self.steps, encoder, where)
 
     def begun(self, settings: Settings) -> str:
         """Return the fingerprint of what the first step begins with: weights, words, what is read of the catalog."""
-        fresh = settings.pretrain.is_fresh(self.name)
+        fresh, pretrain = settings.pretrain.is_fresh(self.name), settings.pretrain
         encoders = {} if fresh else self.encoders(settings)
         return digest(
             {
@@ -92,17 +95,49 @@ class Learner:
                 "encoder": settings.encoders[self.name].model_dump(mode="json") if fresh else None,
                 "identities": {name: encoder.identity for name, encoder in encoders.items()},
                 "modalities": {name: settings.modalities[name].model_dump(mode="json") for name in self.modalities},
-                "held_out": settings.pretrain.held_out,
-                "tokenizer_rows": settings.pretrain.tokenizer_rows if fresh else None,
+                "held_out": pretrain.held_out,
+                "most_contents": pretrain.most_contents,
+                "tokenizer_rows": pretrain.tokenizer_rows if fresh else None,
                 "seed": settings.seed,
             }
         )
+
+    def aimed(self, settings: Settings, step: PretrainStep, learned: dict[str, str]) -> Any:
+        """Return what says which vectors a step learns from; `learned`: what encoders have learned, by name."""
+        aim = aim_of(settings, self.name, step)
+        if aim is None or aim.encoder == self.name:
+            return None
+        partner = None if aim.partner is None else settings.modalities[aim.partner].model_dump(mode="json")
+        if aim.encoder in learned:
+            return [partner, learned[aim.encoder]]
+        return [partner, {n: encoder.identity for n, encoder in aim.encoders(settings, self.modalities).items()}]
 
     def asked(self, settings: Settings) -> str:
         """Return the fingerprint of that and the steps: all that the settings ask for."""
         # What was learned from pairs that another split holds out must not be kept under it.
         split = settings.split.model_dump(mode="json") if self.reads_histories else None
-        return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps], split])
+        before = {other.name: other.asked(settings) for other in self.before}
+        aims = [self.aimed(settings, step, before) for step in self.steps]
+        return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps], split, aims])
+
+
+def learners_of(settings: Settings) -> dict[str, Learner]:
+    """Return the encoders that learn, each after those that it learns from.
+
+    Raises SettingsError where there is no such encoder, nothing that it encodes, or no order to learn in.
+    """
+    for name in settings.pretrain.tasks:
+        if name not in settings.encoders:
+            known = ", ".join(sorted(settings.encoders)) or "none"
+            raise SettingsError(f"pretrain.tasks names {name}, which `encoders` does not define ({known})")
+    found: dict[str, Learner] = {}
+    for name in in_order(settings):
+        modalities = tuple(n for n, modality in settings.modalities.items() if modality.encoder == name)
+        if not modalities:
+            raise SettingsError(f"pretrain.tasks.{name}: no modality is encoded by it", "see modalities")
+        before = tuple(found[other] for other in sorted(leans_on(settings, name)))
+        found[name] = Learner(name, modalities, tuple(settings.pretrain.tasks[name]), before)
+    return found
 
 
 def reads_histories(step: PretrainStep) -> bool:
@@ -110,20 +145,41 @@ def reads_histories(step: PretrainStep) -> bool:
     return bool(find(OBJECTIVES, "objective", step.objective).reads_histories)
 
 
-def vocabulary_of(encoder: TransformerEncoder) -> Vocabulary:
-    """Return what an encoder's tokenizer says of its words."""
-    tokenizer = encoder.tokenizer
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return Vocabulary(len(tokenizer), padding or 0, tokenizer.mask_token_id, frozenset(tokenizer.all_special_ids))
-
-
-def _fits(step: PretrainStep, masks: bool, decoder: bool, where: str) -> None:
-    """Raise SettingsError where a model, which knows a mask or is a decoder, cannot take a step."""
-    if step.objective == "masked" and (decoder or not masks):
+def _fits(step: PretrainStep, encoder: TrainableEncoder, where: str) -> None:
+    """Raise SettingsError where an encoder of this type cannot take a step."""
+    kind, text = find(OBJECTIVES, "objective", step.objective), isinstance(encoder, TransformerEncoder)
+    if not isinstance(encoder, kind.learners):
         raise SettingsError(
-            f"{where}: objective masked hides words, and this is a decoder or knows no mask", "take causal"
+            f"{where}: an encoder of type {encoder.name} for {encoder.kind} cannot learn by objective {step.objective}",
+            "docs/pretraining.md says which can",
         )
-    if step.objective == "causal" and not decoder:
-        raise SettingsError(f"{where}: objective causal needs a decoder, and this model sees all words", "take masked")
-    if step.tune.method == "prefix" and not decoder:
-        raise SettingsError(f"{where}: tune.method prefix needs a decoder, and this model is none", "take lora")
+    if step.max_tokens is not None and not text:
+        raise SettingsError(f"{where}: max_tokens is for texts", "leave it out")
+    if stays_beside(step.tune) and not text:
+        raise SettingsError(f"{where}: an adapter beside the weights is for texts", "set tune.merge: true, or lora")
+
+
+def _begins(steps: tuple[PretrainStep, ...], encoder: TrainableEncoder, where: str) -> None:
+    """Raise SettingsError where the model that the first step begins with cannot take some step."""
+    fresh = steps[0].fresh
+    if fresh is not None and isinstance(encoder, VaeEncoder) != (fresh.family == "vae"):
+        raise SettingsError(f"{where}: fresh.family {fresh.family} is no model of an encoder of type {encoder.name}")
+    if fresh is not None and not isinstance(encoder, TransformerEncoder | VaeEncoder):
+        raise SettingsError(f"{where}: an encoder of type {encoder.name} for {encoder.kind} cannot begin with nothing")
+    if not isinstance(encoder, TransformerEncoder):
+        return
+    if fresh is None:
+        masks, decoder = vocabulary_of(encoder).mask is not None, encoder.layout.is_decoder
+    else:
+        masks, decoder = fresh.family == "bert", fresh.family == "gpt2"
+    for step in steps:
+        if step.objective == "masked" and (decoder or not masks):
+            raise SettingsError(
+                f"{where}: objective masked hides words, and this is a decoder or knows no mask", "take causal"
+            )
+        if step.objective == "causal" and not decoder:
+            raise SettingsError(
+                f"{where}: objective causal needs a decoder, and this model sees all words", "take masked"
+            )
+        if step.tune.method == "prefix" and not decoder:
+            raise SettingsError(f"{where}: tune.method prefix needs a decoder, and this model is none", "take lora")

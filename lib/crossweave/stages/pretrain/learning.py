@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,16 +10,17 @@ from typing import Any
 
 from crossweave.artifacts.learned import ADAPTER, LEARNED, MODEL, LearnedEncoder
 from crossweave.artifacts.sealed import Sealed, building, open_sealed, publish
-from crossweave.config.pretraining import FreshModel
-from crossweave.encoders.transformer_text import TransformerEncoder
-from crossweave.pretraining.fresh import make_fresh
+from crossweave.config.pretraining import FreshText, FreshVae
+from crossweave.encoders.worker import Limits
+from crossweave.pretraining.fresh import make_fresh_text, make_fresh_vae
 from crossweave.pretraining.loop import WEIGHTS, PretrainOutcome, save_best
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.pretraining.rank import pretrain
 from crossweave.runtime.rank_progress import followed
 from crossweave.runtime.stage import StageContext
-from crossweave.stages.pretrain.corpus import CorpusWriter, Tokenising
-from crossweave.stages.pretrain.learner import Learner, reads_histories, vocabulary_of
+from crossweave.stages.pretrain.aims import Aim, aim_of
+from crossweave.stages.pretrain.corpus import Aiming, CorpusWriter, Keeping, Wanted
+from crossweave.stages.pretrain.learner import Learner, reads_histories
 from crossweave.storage.location import Location
 from crossweave.storage.records import digest
 from crossweave.tables.receipt_details import Ingested
@@ -47,26 +47,33 @@ def tables_read(histories: bool) -> list[str]:
     return ["item_rows", "history", "catalog"] if histories else ["item_rows"]
 
 
-def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested]) -> Learned:
-    """Take the steps that are not there yet: each is found again by all that led to it, and by nothing else."""
-    begun, ranks = learner.begun(context.settings), context.settings.train.ranks
+def learn(context: StageContext, learner: Learner, ingest: Receipt[Ingested], used: dict[str, str]) -> Learned:
+    """Take the steps that are not there yet: each is found again by all that led to it, and by nothing else.
+
+    `used`: the artifacts of encoders that have learned before, by name.
+    """
+    settings = context.settings
+    begun, ranks = learner.begun(settings), settings.train.ranks
     base, found = None, []
     for number in range(len(learner.steps)):
         steps = learner.steps[: number + 1]
         histories = any(reads_histories(step) for step in steps)
         reads = {name: ingest.writes[name] for name in tables_read(histories)}
         facts = {"begun": begun, "ranks": ranks, "reads": context.tables.identities(reads)}
-        facts["split"] = context.settings.split.model_dump(mode="json") if histories else None
+        facts["split"] = settings.split.model_dump(mode="json") if histories else None
+        facts["aims"] = [learner.aimed(settings, step, used) for step in steps]
         fingerprint = digest({**facts, "steps": [step.model_dump(mode="json") for step in steps]})
         place = LEARNED.place(context.workspace, fingerprint)
         sealed = open_sealed(LEARNED, place, fingerprint)
         if sealed is None:
-            sealed = _Step(context, learner, ingest, number, fingerprint, base).take(place)
+            sealed = _Step(context, learner, ingest, number, fingerprint, base, used).take(place)
         base = LearnedEncoder(sealed)
         found.append(sealed.facts)
     assert base is not None
-    fresh = learner.steps[0].fresh is not None
-    return Learned(base, fresh or any(each["outcome"]["best_epoch"] for each in found), found)
+    first = learner.steps[0]
+    # A student is used whatever its loss: the larger encoder is not what was asked for.
+    chosen = first.fresh is not None or any(step.student is not None for step in learner.steps)
+    return Learned(base, chosen or any(each["outcome"]["best_epoch"] for each in found), found)
 
 
 class _Step:
@@ -80,9 +87,10 @@ class _Step:
         number: int,
         fingerprint: str,
         base: LearnedEncoder | None,
+        used: dict[str, str],
     ) -> None:
         self.context, self.settings, self.learner = context, context.settings, learner
-        self.step, self.fingerprint = learner.steps[number], fingerprint
+        self.step, self.fingerprint, self.used = learner.steps[number], fingerprint, used
         self.label = f"{learner.name}-{number + 1}-{self.step.objective}"
         self.folder = context.workspace / "training" / f"learned-{fingerprint[:16]}"
         self.writer = CorpusWriter(context, ingest, learner.modalities)
@@ -90,20 +98,21 @@ class _Step:
 
     def take(self, place: Location) -> Sealed:
         """Write the corpus, let the ranks learn, and publish the encoder with its best weights."""
-        settings, step, context = self.settings, self.step, self.context
-        changed: dict[str, Any] = dict(self.base.places()) if self.base is not None else {}
-        if step.max_tokens is not None:
-            changed["max_tokens"] = step.max_tokens
-        encoders = self.learner.encoders(settings, **changed)
-        work = {name: Tokenising(encoder, self.base) for name, encoder in encoders.items()}
-        corpus = self.writer.write(self.folder / CORPUS, self.fingerprint, work, reads_histories(step))
+        settings, step, context, embed = self.settings, self.step, self.context, self.settings.embed
+        changed = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
+        encoders = self.learner.encoders(settings, self._places(self.base), **changed)
+        limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
+        kept = {name: Keeping(encoder, self.base, limits) for name, encoder in encoders.items()}
+        aim = aim_of(settings, self.learner.name, step)
+        aimed = self._aimed(aim, limits) if aim is not None else {}
+        wanted = Wanted(kept, aimed, aim.partner if aim else None, reads_histories(step))
+        corpus = self.writer.write(self.folder / CORPUS, self.fingerprint, wanted)
         encoder = next(iter(encoders.values()))
         train = settings.train
         plan = PretrainPlan(
             task=step,
-            base=self.base or encoder.settings.path,
-            vocabulary=vocabulary_of(encoder),
-            pooling=encoder.layout.pooling,
+            encoder=encoder,
+            files=self.base,
             folder=self.folder,
             progress=context.place / f"pretrain-{self.label}.jsonl",
             threads=train.threads,
@@ -112,24 +121,37 @@ class _Step:
             device=train.device,
             keep_checkpoints=train.keep_checkpoints,
             checkpoint_minutes=train.checkpoint_minutes,
+            width=next(iter(aimed.values())).encoder.dim if aimed else 0,
         )
         outcome = self._run(plan)
         with building(place) as draft:
-            self._save(plan, encoder, draft)
             facts = {
                 "encoder": self.learner.name,
                 "objective": step.objective,
                 "method": step.tune.method,
                 "outcome": asdict(outcome),
-                "contents": corpus.contents,
-                "texts": corpus.rows("texts"),
+                "read": corpus.contents,
+                "contents": corpus.rows("contents"),
                 "users": corpus.users,
                 "taken": corpus.rows("taken"),
+                "places": self._save(plan, draft),
             }
             sealed = publish(LEARNED, draft, place, self.fingerprint, facts)
         for done in (CHECKPOINTS, WEIGHTS, CORPUS, FRESH):  # TensorBoard's scalars stay
             (self.folder / done).remove()
         return sealed
+
+    def _places(self, base: LearnedEncoder | None) -> dict[str, Path] | None:
+        return None if base is None else base.places()
+
+    def _aimed(self, aim: Aim, limits: Limits) -> dict[str, Aiming]:
+        """Return who makes the vectors that are learned from: another encoder, or this one as it is now."""
+        files = self.base
+        if aim.encoder != self.learner.name:
+            learned = self.used.get(aim.encoder)
+            files = None if learned is None else LearnedEncoder.open(self.context.workspace, learned)
+        made = aim.encoders(self.settings, self.learner.modalities, **(self._places(files) or {}))
+        return {name: Aiming(encoder, files, limits, self.settings.embed.device) for name, encoder in made.items()}
 
     def _run(self, plan: PretrainPlan) -> PretrainOutcome:
         context, ranks = self.context, self.settings.train.ranks
@@ -147,28 +169,27 @@ class _Step:
                 context.place / f"ranks-{self.label}",
             )
 
-    def _fresh(self, settings: FreshModel) -> LearnedEncoder:
+    def _fresh(self, settings: FreshText | FreshVae) -> LearnedEncoder:
         """Make the untrained model, once a pretraining: every rank begins with the same weights and words."""
         place = self.folder / FRESH
         sealed = open_sealed(LEARNED, place, self.fingerprint)
         if sealed is None:
             with building(place) as draft:
-                texts = self.writer.sample(self.settings.pretrain.tokenizer_rows)
-                words = make_fresh(settings, texts, draft / MODEL, self.settings.seed)
-                sealed = publish(LEARNED, draft, place, self.fingerprint, {"words": words})
+                if isinstance(settings, FreshVae):
+                    size = make_fresh_vae(settings, draft / MODEL, self.settings.seed)
+                else:
+                    texts = self.writer.sample(self.settings.pretrain.tokenizer_rows)
+                    size = make_fresh_text(settings, texts, draft / MODEL, self.settings.seed)
+                facts = {"size": size, "places": {"path": MODEL}}
+                sealed = publish(LEARNED, draft, place, self.fingerprint, facts)
         return LearnedEncoder(sealed)
 
-    def _save(self, plan: PretrainPlan, encoder: TransformerEncoder, draft: Path) -> None:
-        """Put the encoder into `draft`: a whole model directory, or an adapter, beside its model if that is learned."""
+    def _save(self, plan: PretrainPlan, draft: Path) -> dict[str, str]:
+        """Put the encoder into `draft`, whole or as an adapter; returns which setting names what of it."""
         with tempfile.TemporaryDirectory(prefix="crossweave-") as scratch:
             weights = Path(scratch) / WEIGHTS
             (plan.folder / WEIGHTS).download(weights)
             save_best(plan, weights, draft / MODEL, draft / ADAPTER)
-        beside = (draft / ADAPTER).is_dir()
-        if beside and self.base is None:
-            return
-        for name, path in encoder.layout.files:
-            target = draft / MODEL / name
-            if beside or not (target.exists() or name.endswith(".safetensors")):  # the weights that it began with
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        setting, name = plan.encoder.place
+        named = {setting: f"{MODEL}/{name}".rstrip("/"), "adapter": ADAPTER}
+        return {setting: place for setting, place in named.items() if (draft / place).exists()}
