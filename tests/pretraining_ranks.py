@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from tiny import WORDS
 
+from crossweave.alignment import find
 from crossweave.pretraining.loop import Pretrainer, PretrainOutcome
+from crossweave.pretraining.objectives import OBJECTIVES
 from crossweave.pretraining.objectives.base import Corpus
+from crossweave.pretraining.objectives.targets import Aimed, TargetObjective
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.training.collective import Collective
 
@@ -47,3 +51,27 @@ def learn(
     mine = torch.cat([value.flatten().double() for value in pretrainer.learnable.state_dict().values()]).sum().item()
     mean, square = collective.sum(np.array([mine, mine * mine]), "spread") / collective.size
     return outcome, float(square - mean**2)
+
+
+def gradient_of(name: str, encoder: Any, contents: list[bytes], collective: Collective) -> np.ndarray:
+    """Return the gradient of an objective on a rank's share of contents, averaged over the ranks as Horovod does."""
+    kind = find(OBJECTIVES, "objective", name)
+    torch.manual_seed(3)
+    own = {"modality": "text"} if name == "paired" else {}
+    objective = kind(encoder, encoder.network(), kind.Settings(**own), 5)
+    objective.gather = collective.gather
+    objective.train()
+    loss = objective(batch_of(objective, contents, collective.rank, collective.size))
+    loss.backward()
+    found = torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None]).double().numpy()
+    return collective.sum(np.append(found, loss.item()), "gradient") / collective.size
+
+
+def batch_of(objective: Any, contents: list[bytes], rank: int, size: int) -> Any:
+    """Return every `size`-th content: of pairs with a vector beside each, else as two views that no chance decides."""
+    mine = contents[rank::size]
+    inputs = objective.inputs(mine)
+    if isinstance(objective, TargetObjective):
+        targets = np.stack([np.frombuffer(data[-20:], np.uint8)[:5] for data in mine]).astype(np.float32) / 255
+        return Aimed(inputs, torch.from_numpy(targets))
+    return inputs, (inputs[0].flip(-1),)

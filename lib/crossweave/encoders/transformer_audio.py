@@ -118,8 +118,10 @@ class AudioTransformerEncoder(TrainableEncoder, AudioEncoder):
 
     def network(self) -> torch.nn.Module:
         """The model as transformers loads it."""
-        model: torch.nn.Module = load_model(import_transformers().AutoModel, self.settings.path)
-        return model
+        model = load_model(import_transformers().AutoModel, self.settings.path)
+        model.config.apply_spec_augment = False  # of learning: it draws from a generator of NumPy's that nobody seeds
+        ready: torch.nn.Module = model
+        return ready
 
     @functools.cached_property
     def _extractor(self) -> Any:

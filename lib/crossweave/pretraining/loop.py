@@ -54,7 +54,6 @@ def build_objective(plan: PretrainPlan, total_steps: int) -> Objective[Any]:
     masks = become_student(network, task.student) if task.student is not None else {}
     if task.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        network.enable_input_require_grads()
     tuned = apply_tuning(network, task.tune, total_steps)
     objective: Objective[Any] = kind(encoder, tuned, kind.Settings(**task.own), plan.width)
     objective.masks = masks

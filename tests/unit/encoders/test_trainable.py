@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,26 @@ def test_what_is_kept_of_a_content_is_nearly_what_is_encoded(name: str, tmp_path
     found = encoder.encode([kept.example(data) for data in prepared.examples])
     cosines = (wanted * found).sum(axis=1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(found, axis=1)
     assert cosines.min() > (0.999999 if encoder.kind in ("text", "tags") else 0.98)
+
+
+@pytest.mark.parametrize("method", ["lora", "last", "full"])
+@pytest.mark.parametrize("name", ["bert", "vit", "clip", "wav2vec2"])
+def test_less_memory_gives_the_same_gradient(name: str, method: str, tmp_path: Path) -> None:
+    """With dropout and all that chance decides: what is computed again draws the same numbers again."""
+    encoder = TRAINABLE[name](tmp_path)
+    batch = encoder.collate(encoder.prepare(VALUES[encoder.kind]).examples)
+
+    def gradient(checkpointed: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        network: Any = encoder.network()
+        if checkpointed:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network = apply_tuning(network, Tuning(method=method, layers=1), 10).train()
+        torch.manual_seed(1)
+        encoder.vectors(network, *batch).square().sum().backward()
+        return torch.cat([weight.grad.flatten() for weight in network.parameters() if weight.grad is not None])
+
+    torch.testing.assert_close(gradient(True), gradient(False), atol=1e-6, rtol=1e-4)
 
 
 def test_long_thin_pictures_are_kept_small(tmp_path: Path) -> None:

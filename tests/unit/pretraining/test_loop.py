@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretraining_ranks import learn
+from pretraining_ranks import gradient_of, learn
 from pyspark.sql import SparkSession
 from safetensors.torch import load_file
-from tiny import tiny_bert
+from tiny import picture, tiny_bert
+from trainable import PLAIN, make_vit
 
 from crossweave.config.pretraining import PretrainStep, Tuning
 from crossweave.encoders import make_encoder
+from crossweave.pretraining.kept import kept_by
 from crossweave.pretraining.loop import WEIGHTS, PretrainOutcome, save_best
 from crossweave.pretraining.plan import PretrainPlan
 from crossweave.storage.location import Location
@@ -71,3 +73,22 @@ def test_one_that_was_stopped_in_an_epoch_ends_with_the_same_weights(
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert torch.equal(two[name], value), name
+
+
+@pytest.mark.slow
+def test_ranks_that_share_their_negatives_learn_as_one_that_has_all(spark: SparkSession, tmp_path: Path) -> None:
+    """The gradient of two ranks, averaged, is that of one with both shares: for every objective that compares."""
+    encoder = make_encoder("image", "transformer", PLAIN | {"path": str(make_vit(tmp_path / "vit"))})
+    colours = ("red", "green", "blue", "black", "white", "orange")
+    kept = kept_by(encoder).prepare([picture(colour, (40, 40), "PNG") for colour in colours]).examples
+
+    def both(plan: Any, collective: Any) -> list[np.ndarray]:
+        torch.set_num_threads(1)
+        return [gradient_of(name, encoder, kept, collective) for name in plan]
+
+    names = ["contrastive", "vicreg", "paired"]
+    apart = run_ranks(both, names, 2, 120, tmp_path / "two", loopback=True)
+    alone = run_ranks(both, names, 1, 120, tmp_path / "one", loopback=True)
+    for name, two, one in zip(names, apart, alone, strict=True):
+        assert np.abs(one[:-1]).max() > 1e-4, name
+        np.testing.assert_allclose(two, one, atol=2e-5 * np.abs(one).max(), err_msg=name)

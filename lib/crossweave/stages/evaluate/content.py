@@ -28,6 +28,7 @@ from crossweave.evaluation.report_content import (
     UserCard,
 )
 from crossweave.evaluation.sentences import sentence
+from crossweave.runtime.learned import learned_encoders
 from crossweave.runtime.record import StageRecord
 from crossweave.stages.evaluate.drift import warnings_of
 from crossweave.stages.evaluate.judging import Judging
@@ -40,7 +41,7 @@ from crossweave.tables.quarantine import grouped
 
 HEADLINE = ("ndcg", "recall", "coverage")
 HISTORY_ON_CARD, RECOMMENDED_ON_CARD = 8, 8
-CHAIN = ("ingest", "embed", "tensors", "train", "score")  # the stages before this one
+CHAIN = ("ingest", "pretrain", "embed", "tensors", "train", "score")  # the stages before this one
 SAMPLES = 5  # of what was quarantined for one reason
 PROTOCOLS = {
     "warm": "Every user with test rows; all items but the user's own train and validation items are ranked.",
@@ -80,7 +81,10 @@ def report_content(
     versions = {"crossweave": __version__, "python": platform.python_version()} | {
         name: metadata.version(name) for name in PACKAGES
     }
-    curves = judging.model.facts["curves"]
+    curves = dict(judging.model.facts["curves"])
+    for name, learned in learned_encoders(judging.settings, judging.workspace).items():
+        outcome = learned.sealed.facts["outcome"]
+        curves |= {f"{name}, {learned.sealed.facts['objective']}: {c}": p for c, p in outcome["curves"].items()}
     tensors = item_tensors(judging)
     users, on_map, retrieval = _sample_users(judging), plan_map(judging), plan_retrieval(judging, tensors)
     wanted = set(on_map.items_S.tolist()) | retrieval.items | (users.items if users is not None else set())
