@@ -63,6 +63,16 @@ require_machine() {
   [ "$missing" = 0 ] || exit 2
 }
 
+# With torch's CUDA build .venv takes 8 GB, with its CPU build 3.
+require_disk() {
+  local free
+  free=$(df -Pk "$ROOT" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
+  [ "${free:-99}" -ge "${CROSSWEAVE_DISK_GB:-10}" ] || {
+    say "$ROOT has $free GB of free disk, and set-up wants ${CROSSWEAVE_DISK_GB:-10}: make room, or let CROSSWEAVE_DISK_GB say less"
+    exit 2
+  }
+}
+
 # Runs one step of the installation in the background of a ticking line, its output in the log.
 step() {
   local label=$1 start=$SECONDS pid
@@ -84,12 +94,30 @@ step() {
   say "  $label: $((SECONDS - start)) s     "
 }
 
-pip_install() { "$PYTHON" -m pip install --disable-pip-version-check --constraint "$ROOT/conf/requirements.lock" "$@"; }
+# uv reads none of pip's settings; what they say of indexes and certificates goes along, and indexes mean what they mean to pip.
+take_pip_settings() {
+  local settings name value
+  settings=$("$PYTHON" -m pip config list)
+  for name in index-url:UV_DEFAULT_INDEX extra-index-url:UV_INDEX find-links:UV_FIND_LINKS cert:SSL_CERT_FILE; do
+    value=$(sed -nE "s/^(global|install|:env:)\.${name%%:*}='(.*)'$/\2/p" <<<"$settings" | tail -n 1)
+    [ -z "$value" ] || [ -n "$(printenv "${name##*:}")" ] || export "${name##*:}=${value//\\n/ }"
+  done
+  export UV_INDEX_STRATEGY=unsafe-best-match
+}
 
-# The CPU build where pip offers one and no GPU is here; it is a tenth of the size of the CUDA build.
+get_uv() {
+  "$PYTHON" -m pip install --disable-pip-version-check --constraint "$ROOT/conf/requirements.lock" uv
+  "$VENV/bin/uv" --version
+}
+
+uv_install() { "$VENV/bin/uv" pip install --python "$PYTHON" --constraint "$ROOT/conf/requirements.lock" "$@"; }
+
+# The CPU build where an index offers one and no GPU is here; it is a tenth of the size of the CUDA build.
 install_torch() {
-  if ! command -v nvidia-smi >/dev/null && pip_install "torch==2.13.0+cpu" numpy==1.26.4; then return 0; fi
-  pip_install torch==2.13.0 numpy==1.26.4
+  local tools=(setuptools wheel cffi cloudpickle psutil pyyaml packaging numpy==1.26.4)
+  local index=${CROSSWEAVE_TORCH_INDEX:+--index=$CROSSWEAVE_TORCH_INDEX}
+  if ! command -v nvidia-smi >/dev/null && uv_install $index "${tools[@]}" torch==2.13.0+cpu; then return 0; fi
+  uv_install $index "${tools[@]}" torch==2.13.0
 }
 
 # Horovod 0.28.1 asks CMake for C++14, while torch's headers need C++17: a toolchain file raises it from outside.
@@ -102,13 +130,13 @@ install_horovod() {
     'set(CMAKE_CXX14_EXTENSION_COMPILE_OPTION "-std=gnu++17")' >"$build/cxx17.cmake"
   CMAKE_TOOLCHAIN_FILE="$build/toolchain.cmake" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
     HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 MAKEFLAGS="-j$(nproc)" PATH="$VENV/bin:$PATH" \
-    pip_install --no-build-isolation --no-deps horovod==0.28.1
+    uv_install --no-build-isolation --no-deps horovod==0.28.1
 }
 
 # What setup.py asks for; the package itself runs from lib/, so that .venv can be packed and never holds a stale copy.
 install_requirements() {
-  pip_install --no-build-isolation "$ROOT[test,pack${CROSSWEAVE_EXTRAS:+,$CROSSWEAVE_EXTRAS}]"
-  "$PYTHON" -m pip uninstall --yes --quiet crossweave
+  uv_install --no-build-isolation "$ROOT[test,pack${CROSSWEAVE_EXTRAS:+,$CROSSWEAVE_EXTRAS}]"
+  "$VENV/bin/uv" pip uninstall --python "$PYTHON" --quiet crossweave
 }
 
 build_horovod_aside() {
@@ -127,17 +155,19 @@ setup() {
   wanted=$(cat "$ROOT/setup.py" "$ROOT/conf/requirements.lock" | sha256sum)
   [ "$(cat "$VENV/.ready" 2>/dev/null)" != "$wanted" ] || return 0
   require_machine
-  say "setting up $VENV (once; several minutes, most of them Horovod's build, which pip caches)"
+  require_disk
+  say "setting up $VENV (once; some minutes, most of them Horovod's build, which uv caches)"
   local start=$SECONDS
   [ -x "$PYTHON" ] || "$(find_python)" -m venv "$VENV"
   : >"$LOG"
-  step "1/5 pip and build tools" pip_install --upgrade pip setuptools wheel cffi cloudpickle psutil pyyaml packaging
-  step "2/5 torch" install_torch
+  step "1/5 uv, which installs the rest" get_uv
+  take_pip_settings
+  step "2/5 torch and build tools" install_torch
   build_horovod_aside
   step "3/5 Spark, transformers and the rest, with Horovod's build beside it" \
     install_requirements
   # Its pin on setuptools contradicts torch's; everything it needs is in setup.py.
-  step "4/5 petastorm" pip_install --no-deps petastorm==0.13.1
+  step "4/5 petastorm" uv_install --no-deps petastorm==0.13.1
   step "5/5 Horovod" await_horovod
   printf '%s' "$wanted" >"$VENV/.ready"
   say "ready after $((SECONDS - start)) s"

@@ -71,12 +71,12 @@ class Learner:
             changed: dict[str, Any] = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
             for encoder in self.encoders(settings, **begins, **changed).values():
                 if fresh is None:
-                    _ = encoder.identity  # files that are missing or of another kind are found here
+                    _look(encoder)
                 if isinstance(encoder, TransformerEncoder):
                     _reads(step, encoder, self.steps[0].fresh, where)
             if aim is not None and not settings.pretrain.is_fresh(aim.encoder):
                 for other in aim.encoders(settings, self.modalities).values():
-                    _ = other.identity
+                    _look(other)
 
     def begun(self, settings: Settings) -> str:
         """Return the fingerprint of what the first step begins with: weights, words, what is read of the catalog."""
@@ -136,6 +136,13 @@ def learners_of(settings: Settings) -> dict[str, Learner]:
 def reads_histories(step: PretrainStep) -> bool:
     """Say whether a step learns from what users took."""
     return bool(find(OBJECTIVES, "objective", step.objective).reads_histories)
+
+
+def _look(encoder: Encoder) -> None:
+    """Raise SettingsError where an encoder's files are missing or of another kind; nothing is hashed."""
+    _ = encoder.dim
+    if isinstance(encoder, TrainableEncoder):
+        _ = encoder.files
 
 
 def _fits(steps: tuple[PretrainStep, ...], learner: type[Encoder], who: str) -> None:
