@@ -121,7 +121,8 @@ install_torch() {
 }
 
 # Horovod 0.28.1 asks CMake for C++14, while torch's headers need C++17: a toolchain file raises it from outside.
-install_horovod() {
+# pip makes the wheel, and keeps it for the next time: uv would keep the rest of the installation waiting meanwhile.
+build_horovod() {
   local build="$VENV/horovod-cxx17"
   mkdir -p "$build"
   printf '%s\n' 'set(CMAKE_PROJECT_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/cxx17.cmake" CACHE FILEPATH "" FORCE)' \
@@ -130,7 +131,8 @@ install_horovod() {
     'set(CMAKE_CXX14_EXTENSION_COMPILE_OPTION "-std=gnu++17")' >"$build/cxx17.cmake"
   CMAKE_TOOLCHAIN_FILE="$build/toolchain.cmake" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
     HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 MAKEFLAGS="-j$(nproc)" PATH="$VENV/bin:$PATH" \
-    uv_install --no-build-isolation --no-deps horovod==0.28.1
+    "$PYTHON" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$VENV/wheels" \
+    --constraint "$ROOT/conf/requirements.lock" horovod==0.28.1
 }
 
 # What setup.py asks for; the package itself runs from lib/, so that .venv can be packed and never holds a stale copy.
@@ -141,13 +143,13 @@ install_requirements() {
 
 build_horovod_aside() {
   rm -f "$VENV/horovod.status"
-  (install_horovod >"$VENV/horovod.log" 2>&1 && echo 0 >"$VENV/horovod.status" || echo 1 >"$VENV/horovod.status") &
+  (build_horovod >"$VENV/horovod.log" 2>&1 && echo 0 >"$VENV/horovod.status" || echo 1 >"$VENV/horovod.status") &
 }
 
-await_horovod() {
+install_horovod() {
   while [ ! -f "$VENV/horovod.status" ]; do sleep 1; done
   cat "$VENV/horovod.log"
-  return "$(cat "$VENV/horovod.status")"
+  [ "$(cat "$VENV/horovod.status")" = 0 ] && uv_install --no-deps "$VENV"/wheels/horovod-*.whl
 }
 
 setup() {
@@ -156,7 +158,7 @@ setup() {
   [ "$(cat "$VENV/.ready" 2>/dev/null)" != "$wanted" ] || return 0
   require_machine
   require_disk
-  say "setting up $VENV (once; some minutes, most of them Horovod's build, which uv caches)"
+  say "setting up $VENV (once; some minutes, most of them Horovod's build, which pip keeps)"
   local start=$SECONDS
   [ -x "$PYTHON" ] || "$(find_python)" -m venv "$VENV"
   : >"$LOG"
@@ -168,7 +170,7 @@ setup() {
     install_requirements
   # Its pin on setuptools contradicts torch's; everything it needs is in setup.py.
   step "4/5 petastorm" uv_install --no-deps petastorm==0.13.1
-  step "5/5 Horovod" await_horovod
+  step "5/5 Horovod" install_horovod
   printf '%s' "$wanted" >"$VENV/.ready"
   say "ready after $((SECONDS - start)) s"
 }

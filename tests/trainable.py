@@ -6,28 +6,16 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from media_models import make_ast, make_dinov2, make_hubert, make_siglip, make_vit
+from safetensors.torch import load_file, save_file
 from tiny import tiny_bert, tiny_clip, tiny_vae, tiny_wav2vec2
 
 from crossweave.encoders import make_encoder
-from crossweave.encoders.huggingface import import_transformers
 from crossweave.encoders.neural import TrainableEncoder
 from crossweave.encoders.torchvision_compat import import_torchvision
+from crossweave.encoders.weights import INDEX
 
 PLAIN = {"precision": "float32", "backend": "eager"}
-HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-
-
-def make_vit(folder: Path) -> Path:
-    """Save a ViT of two layers for pictures of 32 pixels."""
-    transformers = import_transformers()
-    torch.manual_seed(7)
-    side = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.ViTConfig(**side, image_size=32, patch_size=8)
-    transformers.ViTModel(config).save_pretrained(folder)
-    facts = {"do_resize": True, "size": {"height": 32, "width": 32}, "do_normalize": True, **HALF}
-    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
-    return folder
 
 
 def make_shufflenet(folder: Path, **own: object) -> TrainableEncoder:
@@ -44,6 +32,19 @@ def make_shufflenet(folder: Path, **own: object) -> TrainableEncoder:
     return _trainable("image", "torchvision", sizes | {"weights": str(folder / "net.safetensors")} | own)
 
 
+def in_parts(folder: Path) -> Path:
+    """Save the weights of a directory as two files and an index, as transformers does with large ones."""
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    named = {}
+    for number, names in enumerate((sorted(whole)[::2], sorted(whole)[1::2]), start=1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: whole[name] for name in names}, folder / file, metadata={"format": "pt"})
+        named |= dict.fromkeys(names, file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": named}), encoding="utf-8")
+    return folder
+
+
 def _trainable(kind: str, name: str, own: dict[str, object]) -> TrainableEncoder:
     made = make_encoder(kind, name, PLAIN | own)
     assert isinstance(made, TrainableEncoder)
@@ -53,6 +54,12 @@ def _trainable(kind: str, name: str, own: dict[str, object]) -> TrainableEncoder
 TRAINABLE = {
     "bert": lambda folder: _trainable("text", "transformer", {"path": str(tiny_bert(folder))}),
     "tags": lambda folder: _trainable("tags", "transformer", {"path": str(tiny_bert(folder))}),
+    "sharded": lambda folder: _trainable("text", "transformer", {"path": str(in_parts(tiny_bert(folder)))}),
+    "sharded clip": lambda folder: _trainable("image", "transformer", {"path": str(in_parts(tiny_clip(folder)))}),
+    "siglip": lambda folder: _trainable("image", "transformer", {"path": str(make_siglip(folder))}),
+    "dinov2": lambda folder: _trainable("image", "transformer", {"path": str(make_dinov2(folder))}),
+    "hubert": lambda folder: _trainable("audio", "transformer", {"path": str(make_hubert(folder))}),
+    "ast": lambda folder: _trainable("audio", "transformer", {"path": str(make_ast(folder))}),
     "clip": lambda folder: _trainable("image", "transformer", {"path": str(tiny_clip(folder))}),
     "vit": lambda folder: _trainable("image", "transformer", {"path": str(make_vit(folder))}),
     "torchvision": make_shufflenet,

@@ -43,6 +43,8 @@ BEHAVIOUR = QUICK | {"objective": "behaviour", "own": {"items": 16}}
 DISTILLED = QUICK | FULL | {"objective": "distilled", "student": {"layers": 1, "neurons": 0.5}}
 CONTRASTIVE = QUICK | {"objective": "contrastive", "tune": {"method": "lora"}}
 PAIRED = QUICK | {"objective": "paired", "own": {"modality": "text", "width": 8}, "tune": {"method": "last"}}
+FRESH = QUICK | FULL | {"objective": "masked", "fresh": {}}
+TAUGHT = QUICK | FULL | {"objective": "distilled"}
 REBUILT = (
     QUICK | FULL | {"objective": "rebuilt", "fresh": {"family": "vae", "side": 16, "channels": [4, 6], "latent": 5}}
 )
@@ -80,7 +82,9 @@ def conf(folder: Path, tasks: dict[str, list[dict[str, Any]]], **more: Any) -> l
     pics = make_shufflenet(folder / "net")
     values = {
         "encoders": {
-            "words": {"type": "transformer", "path": str(tiny_bert(folder / "bert")), **PLAIN},
+            "words": {"type": "transformer", **PLAIN}
+            | ({} if tasks.get("words") == [FRESH] else {"path": str(tiny_bert(folder / "bert"))}),
+            "small": {"type": "vae", "path": str(tiny_vae(folder / "small"))},
             "pics": {"type": "torchvision", **pics.settings.model_dump(mode="json", exclude_defaults=True), **PLAIN},
             "thumbs": {"type": "vae", **PLAIN} | ({} if "thumbs" in tasks else {"path": str(tiny_vae(folder / "vae"))}),
         },
@@ -203,6 +207,12 @@ def test_beside_a_picture_stands_the_vector_of_its_first_item_s_text(spark: Spar
         ({"pics": [CONTRASTIVE | {"max_tokens": 8}]}, "max_tokens is for texts"),
         ({"pics": [CONTRASTIVE | {"gradient_checkpointing": True}]}, "is for transformers"),
         ({"pics": [CONTRASTIVE | FULL | {"fresh": {"family": "vae"}}]}, "cannot begin with a fresh vae"),
+        ({"pics": [CONTRASTIVE | {"tune": {"method": "ia3"}}]}, "ia3 does not fit"),
+        ({"pics": [CONTRASTIVE | {"student": {"layers": 1}}]}, "does not say how many"),
+        ({"words": [DISTILLED | {"student": {"layers": 5}}]}, "the model has 2, 5 were to be kept"),
+        ({"words": [DISTILLED | {"tune": {"method": "lora", "merge": False}}]}, "does not fit a student"),
+        ({"pics": [TAUGHT | {"own": {"teacher": "words"}}], "words": [FRESH]}, "for contents of another kind"),
+        ({"pics": [TAUGHT | {"own": {"teacher": "small", "relations": 0}}]}, "by relations alone"),
         ({"thumbs": [REBUILT | {"fresh": {}}]}, "cannot begin with a fresh bert"),
         ({"thumbs": [REBUILT | {"fresh": {"family": "vae", "side": 20}}]}, "cannot be halved"),
         (

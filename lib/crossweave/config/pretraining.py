@@ -107,6 +107,10 @@ class PretrainStep(Section):
             raise ValueError(f"a fresh model has nothing to keep: tune.method must be full, got {self.tune.method}")
         if self.student is not None and self.student.zeros and self.tune.method not in ("full", "last"):
             raise ValueError(f"student.zeros needs tune.method full or last: {self.tune.method} fills them again")
+        if self.student is not None and not (self.tune.merge and self.tune.method != "prefix"):
+            raise ValueError(
+                "an adapter beside the weights does not fit a student: set tune.merge: true, and no prefix"
+            )
         return self
 
 
@@ -120,6 +124,7 @@ class PretrainSettings(Section):
     row_group_rows: Positive
     tokenizer_rows: Positive
     most_contents: Positive
+    rank_megabytes: Positive
 
     @model_validator(mode="after")
     def _only_ends_differ(self) -> PretrainSettings:

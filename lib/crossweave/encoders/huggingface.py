@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crossweave.encoders.torchvision_compat import define_missing_schemas
-from crossweave.encoders.weights import read_json, safetensors_in, safetensors_path
+from crossweave.encoders.weights import INDEX, read_json, safetensors_in, safetensors_path
 from crossweave.errors import SettingsError
 
 WHAT = "encoder.path"
@@ -56,6 +56,18 @@ def load_model(
     return model.eval()
 
 
+def model_of_shapes(path: Path) -> torch.nn.Module:
+    """The model that a directory describes, on the meta device. Raises SettingsError where it cannot be built."""
+    transformers = import_transformers()
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model: torch.nn.Module = transformers.AutoModel.from_config(config, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever its files lead it to
+        raise SettingsError(f"{WHAT}: the model in {str(path)!r} cannot be built ({error})") from error
+    return model
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """config.json of a model directory. Raises SettingsError where directory or file are missing."""
     if not path.is_dir():
@@ -68,7 +80,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def weight_files(path: Path) -> list[str]:
     """Names of a directory's safetensors files. Raises SettingsError where there are none, or only pickled weights."""
-    index = path / "model.safetensors.index.json"
+    index = path / INDEX
     if not index.is_file():
         return [safetensors_in(path, "model.safetensors", WHAT, "model").name]
     names = sorted(set(read_json(index, WHAT)["weight_map"].values()))

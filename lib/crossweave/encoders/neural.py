@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crossweave.encoders.base import Encoder, EncoderSettings, FloatArray
 from crossweave.encoders.precision import cast, input_dtype
-from crossweave.encoders.weights import load_state
+from crossweave.encoders.weights import INDEX, load_state
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Backend = Literal["auto", "eager", "channels_last", "compiled"]
@@ -97,7 +97,7 @@ class NeuralEncoder(Encoder):
 class TrainableEncoder(NeuralEncoder):
     """One whose network can learn the catalog.
 
-    A subclass gives `network`, `collate`, `vectors` and `files`: what is learned with is what encodes.
+    A subclass gives `network`, `skeleton`, `collate`, `vectors` and `files`: what is learned with is what encodes.
     """
 
     place: ClassVar[tuple[str, str]] = ("path", "")
@@ -106,6 +106,10 @@ class TrainableEncoder(NeuralEncoder):
     @abc.abstractmethod
     def network(self) -> torch.nn.Module:
         """The network with its weights as they were learned: float32 on the CPU, nothing folded together."""
+
+    @abc.abstractmethod
+    def skeleton(self) -> torch.nn.Module:
+        """The same network on the meta device: shapes, and no weights."""
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Any]) -> tuple[Tensor, ...]:
@@ -133,6 +137,9 @@ class TrainableEncoder(NeuralEncoder):
             if not target.exists() and (weights or not name.endswith(".safetensors")):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
+                index = path.parent / INDEX
+                if index.is_file() and name.endswith(".safetensors"):  # of weights in several files
+                    shutil.copyfile(index, folder / INDEX)
 
     def _save_weights(self, network: Any, folder: Path) -> None:
         """As transformers saves a model, with the configuration that it has now."""
@@ -148,17 +155,17 @@ class TrainableEncoder(NeuralEncoder):
             return out
 
 
-def write_changed(weights: Sequence[Path], learned: dict[str, Tensor], folder: Path, single: str = "") -> None:
-    """Write weight files anew with the tensors that were learned; all others, such as those of a text side, stay.
+def write_changed(weights: Sequence[Path], learned: dict[str, Tensor], to: Path, inside: Sequence[str] = ("",)) -> None:
+    """Write the tensors of weight files to one file, those that were learned anew; a text side and the like stay.
 
-    `single`: what the only file is called there.
-    Raises ValueError where the files lack one that was learned.
+    `inside`: what may stand before the learned tensors' names in the files. Raises ValueError where they have no place.
     """
-    left = dict(learned)
-    for path in weights:
-        state = load_state(path, "encoder")
-        left = {name: value for name, value in left.items() if name not in state}
-        changed = {name: learned.get(name, value).to(value.dtype).contiguous() for name, value in state.items()}
-        save_file(changed, folder / (single or path.name), metadata={"format": "pt"})
-    if left:
-        raise ValueError(f"{len(left)} learned weights have no place in the files, such as {min(left)}")
+    state = {name: value for path in weights for name, value in load_state(path, "encoder").items()}
+    for prefix in inside:
+        named = {f"{prefix}{name}": value for name, value in learned.items()}
+        if named.keys() <= state.keys():
+            changed = {name: named.get(name, value).to(value.dtype).contiguous() for name, value in state.items()}
+            save_file(changed, to, metadata={"format": "pt"})
+            return
+    left = learned.keys() - state.keys()
+    raise ValueError(f"{len(left)} learned weights have no place in the files, such as {min(left)}")

@@ -120,6 +120,10 @@ class TorchvisionEncoder(TrainableEncoder, ImageEncoder):
         """The model up to its features."""
         return _network(self.settings, load_state(_weights_file(self.settings.weights), "encoder.weights"))
 
+    def skeleton(self) -> torch.nn.Module:
+        """The model's shapes, up to its features."""
+        return _network(self.settings)
+
     def _build(self) -> torch.nn.Module:
         model = self.network()
         norms = any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
@@ -130,7 +134,7 @@ class TorchvisionEncoder(TrainableEncoder, ImageEncoder):
     def _save_weights(self, network: torch.nn.Module, folder: Path) -> None:
         """The classifier, and whatever comes after `layer`, stay as they were."""
         learned = {name.removeprefix(f"{_Averaged.BODY}."): value for name, value in network.state_dict().items()}
-        write_changed([_weights_file(self.settings.weights)], learned, folder, WEIGHTS)
+        write_changed([_weights_file(self.settings.weights)], learned, folder / WEIGHTS)
 
     @functools.cached_property
     def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,6 +218,8 @@ def _network(settings: TorchvisionSettings, state: dict[str, torch.Tensor] | Non
             model.load_state_dict(body, strict=True, assign=True)
         except RuntimeError as error:
             raise SettingsError(f"encoder.weights do not fit {settings.model}: {str(error)[:500]}") from error
+    if hasattr(model, "aux_logits"):
+        model.aux_logits = False  # type: ignore[assignment]  # heads beside the last one, which answer too while a network learns
     if settings.tf_same_padding:
         _pad_like_tensorflow(model)
     if settings.layer != "features":

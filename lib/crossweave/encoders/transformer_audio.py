@@ -21,6 +21,7 @@ from crossweave.encoders.huggingface import (
     import_transformers,
     load_model,
     media_files,
+    model_of_shapes,
     read_config,
 )
 from crossweave.encoders.neural import NeuralSettings, TrainableEncoder
@@ -120,8 +121,13 @@ class AudioTransformerEncoder(TrainableEncoder, AudioEncoder):
         """The model as transformers loads it."""
         model = load_model(import_transformers().AutoModel, self.settings.path)
         model.config.apply_spec_augment = False  # of learning: it draws from a generator of NumPy's that nobody seeds
+        model.config.layerdrop = 0.0  # ranks that leave out different layers wait for each other's gradients for ever
         ready: torch.nn.Module = model
         return ready
+
+    def skeleton(self) -> torch.nn.Module:
+        """The model's shapes."""
+        return model_of_shapes(self.settings.path)
 
     @functools.cached_property
     def _extractor(self) -> Any:
@@ -147,12 +153,12 @@ class AudioTransformerEncoder(TrainableEncoder, AudioEncoder):
         return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
 
     def collate(self, examples: Sequence[FloatArray]) -> tuple[torch.Tensor, ...]:
-        """What AST is shown, or waves float32 [B, S], all cut to the shortest."""
+        """What AST is shown, or waves float32 [B, S], shorter ones repeated until they are as long as the longest."""
         if self._config["model_type"] == _SPECTROGRAM_MODEL:
             shown = self._extractor(list(examples), sampling_rate=self.sample_rate, return_tensors="pt")
             return (shown["input_values"],)
-        shortest = min(map(len, examples))
-        return (torch.from_numpy(np.stack([wave[:shortest] for wave in examples])),)
+        longest = max(map(len, examples))
+        return (torch.from_numpy(np.stack([np.resize(wave, longest) for wave in examples])),)
 
     def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         """The mean over frames, or AST's pooled output."""

@@ -152,25 +152,40 @@ class ImageTransformerEncoder(TrainableEncoder, ImageEncoder):
     def network(self) -> torch.nn.Module:
         """The vision side as transformers loads it."""
         _ = self._preprocessing
+        model_class, config = self._described
+        may_lack = () if self._pooling == "pooler" else ("pooler.",)
+        model: torch.nn.Module = load_model(model_class, self.settings.path, may_lack, config=config)
+        return model
+
+    def skeleton(self) -> torch.nn.Module:
+        """The vision side's shapes."""
+        model_class, config = self._described
+        with torch.device("meta"):
+            model: torch.nn.Module = model_class(config)
+        return model
+
+    @property
+    def beside_text(self) -> bool:
+        """Whether it is one of two sides, saved among the weights of both."""
+        return "vision_config" in self._config
+
+    @property
+    def _described(self) -> tuple[Any, Any]:
+        """The class of the vision side, and its configuration."""
         transformers = import_transformers()
         model_type, path = self._config["model_type"], self.settings.path
         config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
         if model_type == "clip":  # the vision part's own copy of this number is often wrong
             config.vision_config.projection_dim = config.projection_dim
-        config = getattr(config, "vision_config", config)
-        may_lack = () if self._pooling == "pooler" else ("pooler.",)
-        model: torch.nn.Module = load_model(
-            getattr(transformers, _MODELS[model_type][0]), path, may_lack, config=config
-        )
-        return model
+        return getattr(transformers, _MODELS[model_type][0]), getattr(config, "vision_config", config)
 
     def _save_weights(self, network: Any, folder: Path) -> None:
         """The vision side of two goes back among the weights of both."""
-        if "vision_config" not in self._config:
+        if not self.beside_text:
             super()._save_weights(network, folder)
             return
         paths = [path for name, path in self.files if name.endswith(".safetensors")]
-        write_changed(paths, network.state_dict(), folder)
+        write_changed(paths, network.state_dict(), folder / "model.safetensors", ("", "vision_model."))
 
     @functools.cached_property
     def _scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:

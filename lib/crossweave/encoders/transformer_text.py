@@ -21,7 +21,7 @@ from crossweave.encoders.base import (
     failure_of,
     refuse_none,
 )
-from crossweave.encoders.huggingface import import_transformers, load_model
+from crossweave.encoders.huggingface import import_transformers, load_model, model_of_shapes
 from crossweave.encoders.neural import NeuralSettings, TrainableEncoder
 from crossweave.encoders.texts import check_tags, check_text
 from crossweave.encoders.transformer_layout import Layout, read_layout
@@ -161,6 +161,10 @@ class TransformerEncoder(TrainableEncoder):
             model.config.use_cache = False  # nothing is generated, so keys and values need not be kept
         ready: torch.nn.Module = model
         return ready
+
+    def skeleton(self) -> torch.nn.Module:
+        """The model's shapes."""
+        return model_of_shapes(self.layout.path)
 
     @property
     def padding(self) -> int:

@@ -73,6 +73,11 @@ class VaeEncoder(TrainableEncoder, ImageEncoder):
         """Both halves."""
         return load_vae(self.settings.path)
 
+    def skeleton(self) -> Vae:
+        """Both halves' shapes."""
+        with torch.device("meta"):
+            return Vae(self._shape)
+
     def _build(self) -> torch.nn.Module:
         model = self.network()
         return torch.nn.Sequential(model.encoder, model.mean).eval()
@@ -98,5 +103,6 @@ class VaeEncoder(TrainableEncoder, ImageEncoder):
     def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         """Means of the latents, by both halves or by what `_build` leaves of them."""
         pixels_BCHW = self.pixels(batch[0])
-        means: torch.Tensor = network.encode(pixels_BCHW)[0] if isinstance(network, Vae) else network(pixels_BCHW)
+        whole = network.get_base_model() if hasattr(network, "get_base_model") else network  # under an adapter
+        means: torch.Tensor = whole.encode(pixels_BCHW)[0] if isinstance(whole, Vae) else whole(pixels_BCHW)
         return means

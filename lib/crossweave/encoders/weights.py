@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 
 from crossweave.errors import SettingsError
 
+INDEX = "model.safetensors.index.json"
+"""Says which of several weight files holds what, as transformers saves large models."""
+
 
 def require_file(path: Path, what: str) -> Path:
     """`path` itself where it is a file. Raises SettingsError naming what it should have been."""

@@ -19,8 +19,10 @@ from crossweave.encoders.stills import decode_image
 
 QUALITY = 90
 """Of the JPEG that a picture is kept as."""
-MOST_SIDES = 4
-"""A picture longer than so many of its shorter sides is cut: its ends would never be seen."""
+MOST_SIDES = 8
+"""Of the side that the encoder needs: a picture that is longer is made smaller still."""
+MOST_SECONDS = 10
+"""Of a sound: its beginning, by which an hour of learning hears more of them."""
 
 E = TypeVar("E", bound=TrainableEncoder)
 
@@ -62,13 +64,13 @@ class KeptTexts(Kept[TrainableEncoder]):
         return np.frombuffer(data, "<i4")
 
 
-class KeptSounds(Kept[TrainableEncoder]):
-    """Waves as the encoder prepares them, float16."""
+class KeptSounds(Kept[Any]):
+    """The first seconds of waves as the encoder prepares them, float16."""
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Decode and resample."""
-        prepared = self.encoder.prepare(values)
-        return replace(prepared, examples=[np.asarray(wave, "<f2").tobytes() for wave in prepared.examples])
+        prepared, most = self.encoder.prepare(values), MOST_SECONDS * self.encoder.sample_rate
+        return replace(prepared, examples=[np.asarray(wave[:most], "<f2").tobytes() for wave in prepared.examples])
 
     def example(self, data: bytes) -> np.ndarray:
         """Return the wave, float32."""
@@ -94,14 +96,10 @@ class KeptPictures(Kept[Any]):
     def _compressed(self, value: Any) -> bytes:
         side = self.encoder.decode_side
         picture = decode_image(value, self.encoder.settings.max_pixels, side)
-        shortest = min(picture.size)
-        width, height = (min(size, MOST_SIDES * shortest) for size in picture.size)
-        left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        box = (left, top, left + width, top + height)
-        scale = 1.0 if side is None else min(1.0, side / shortest)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        scale = 1.0 if side is None else min(1.0, side / min(picture.size), MOST_SIDES * side / max(picture.size))
+        width, height = (max(1, round(size * scale)) for size in picture.size)
         stream = io.BytesIO()
-        picture.resize(size, Image.Resampling.BICUBIC, box).save(stream, "JPEG", quality=QUALITY)
+        picture.resize((width, height), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=QUALITY)
         return stream.getvalue()
 
     def picture(self, data: bytes) -> Image.Image:

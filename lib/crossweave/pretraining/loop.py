@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,9 @@ class Pretrainer:
         self.precision = Precision(plan.task.precision, self.device)
         kind = find(OBJECTIVES, "objective", plan.task.objective)
         self.corpus, self.held_out = kind.usable(corpus), kind.usable(held_out)
+        if kind.reads_histories:
+            takers = collective.sum(self.corpus.took(), "takers")
+            self.corpus, self.held_out = replace(self.corpus, takers=takers), replace(self.held_out, takers=takers)
         self.examples, self.judged = kind.examples(self.corpus), kind.examples(self.held_out)
         total, judged, idle = collective.sum(np.array([self.examples, self.judged, self.examples == 0]), "examples")
         if idle or not judged:
@@ -92,7 +95,7 @@ class Pretrainer:
             )
         self.steps = max(1, int(total) // (self.task.batch * self.task.accumulate * collective.size))
         self.objective = build_objective(plan, self.steps * self.task.max_epochs).to(self.device)
-        self.objective.gather = collective.gather
+        self.objective.gather, self.objective.autocast = collective.gather, self.precision.half
         self.learnable = Learnable(self.objective, self.objective.network)
         adam = torch.optim.AdamW(_groups(self.objective, plan.task.weight_decay), lr=self.task.learning_rate)
         self.optimizer = collective.distribute(adam, self.objective, passes=self.task.accumulate)
@@ -174,8 +177,7 @@ class Pretrainer:
             torch.manual_seed(int(draws.integers(2**31)))  # of dropout and the like
             first = (state.epoch_step * task.accumulate + number) * task.batch
             chosen = order[np.arange(first, first + min(task.batch, len(order))) % len(order)]
-            with self.precision.half():
-                loss = self.objective(move(self.objective.draw(self.corpus, chosen, draws), self.device))
+            loss = self.objective(move(self.objective.draw(self.corpus, chosen, draws), self.device))
             total += loss.item() / task.accumulate
             self.precision.backward(loss / task.accumulate)
         self.optimizer.synchronize()

@@ -40,6 +40,8 @@ def _keep_layers(network: Any, count: int) -> None:
         raise SettingsError(f"student.layers: the model has {len(layers)}, {count} were to be kept")
     chosen = torch.linspace(0, len(layers) - 1, count).round().int().tolist()
     network.set_submodule(name, torch.nn.ModuleList(layers[n] for n in chosen))
+    if getattr(network.config, "layer_types", None):
+        network.config.layer_types = [network.config.layer_types[n] for n in chosen]
     setattr(network.config, key, count)
 
 
@@ -104,8 +106,8 @@ def _cut_weights(network: torch.nn.Module, share: float) -> dict[str, Tensor]:
     masks = {}
     for name, module in network.named_modules():
         weight = getattr(module, "weight", None)
-        if isinstance(module, torch.nn.Embedding) or weight is None or weight.dim() < 2:
-            continue
+        if isinstance(module, torch.nn.Embedding) or not isinstance(weight, torch.nn.Parameter) or weight.dim() < 2:
+            continue  # what is computed of other weights is none itself
         sizes = weight.detach().abs().flatten()
         cut = int(share * len(sizes))
         if cut:

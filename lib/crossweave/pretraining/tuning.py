@@ -94,10 +94,17 @@ def _with_adapter(model: Any, tuning: Tuning, total_steps: int) -> Any:
 
 
 def _adaptable(model: torch.nn.Module) -> list[str]:
-    """Name the matrices of a network, and the kernels that mix channels without skipping pixels."""
+    """Name the matrices of a network, and the kernels that mix channels without skipping pixels.
+
+    Torch's own attention reads its matrices past any adapter.
+    """
+    attentions = [f"{n}." for n, m in model.named_modules() if isinstance(m, torch.nn.MultiheadAttention)]
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        or (isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.stride) == 1)
+        if not name.startswith(tuple(attentions))
+        and (
+            isinstance(module, torch.nn.Linear)
+            or (isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.stride) == 1)
+        )
     ]

@@ -43,7 +43,7 @@ def test_what_a_network_learns_is_what_its_files_encode(name: str, tmp_path: Pat
     encoder.load()
     examples = encoder.prepare(values).examples
     network = apply_tuning(encoder.network(), Tuning(method="full"), 10)
-    if encoder.kind != "audio":  # of which a batch is cut to its shortest
+    if encoder.kind != "audio":  # of which short ones are repeated in a batch
         with torch.no_grad():
             as_it_came = encoder.vectors(network, *encoder.collate(examples)).numpy()
         np.testing.assert_allclose(encoder.encode(examples), as_it_came, atol=2e-5, rtol=1e-4)
@@ -64,7 +64,7 @@ def test_what_a_network_learns_is_what_its_files_encode(name: str, tmp_path: Pat
     assert not np.allclose(again.encode(examples), encoder.encode(examples), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["vit", "clip", "torchvision", "cut", "wav2vec2"])
+@pytest.mark.parametrize("name", ["vit", "clip", "siglip", "torchvision", "cut", "wav2vec2", "ast"])
 @pytest.mark.parametrize("method", ["lora", "last"])
 def test_parts_of_media_networks_learn_and_are_merged(method: str, name: str, tmp_path: Path) -> None:
     encoder = TRAINABLE[name](tmp_path / "base")
@@ -86,6 +86,60 @@ def test_parts_of_media_networks_learn_and_are_merged(method: str, name: str, tm
     np.testing.assert_allclose(again.encode(examples), np.stack(wanted), atol=2e-5, rtol=1e-3)
 
 
+def test_an_autoencoder_learns_by_an_adapter(tmp_path: Path) -> None:
+    encoder, tuning = TRAINABLE["vae"](tmp_path / "base"), Tuning(rank=2)
+    network = apply_tuning(encoder.network(), tuning, 10)
+    batch = encoder.collate(encoder.prepare(VALUES["image"]).examples)
+    encoder.vectors(network, *batch).square().sum().backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in network.parameters())
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.requires_grad:
+                weight += 0.02
+        wanted = encoder.vectors(network.eval(), *batch).numpy()
+    save_tuned(encoder, network, tuning, tmp_path / "learned", tmp_path / "adapter")
+    again = elsewhere(encoder, tmp_path / "learned")
+    again.load()
+    np.testing.assert_allclose(again.encode(encoder.prepare(VALUES["image"]).examples), wanted, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "hubert"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_every_step_reaches_the_same_weights(method: str, name: str, tmp_path: Path) -> None:
+    """Ranks that leave out different layers would wait for each other's gradients for ever."""
+    encoder = TRAINABLE[name](tmp_path)
+    batch = encoder.collate(encoder.prepare(VALUES["audio"]).examples)
+    network = apply_tuning(encoder.network(), Tuning(method=method), 10).train()
+    reached = set()
+    for seed in range(25):
+        torch.manual_seed(seed)
+        network.zero_grad(set_to_none=True)
+        encoder.vectors(network, *batch).sum().backward()
+        reached.add(frozenset(n for n, weight in network.named_parameters() if weight.grad is not None))
+    assert len(reached) == 1
+
+
+def test_attention_of_torch_itself_gets_no_adapter_that_it_would_not_read(tmp_path: Path) -> None:
+    network = apply_tuning(TRAINABLE["siglip"](tmp_path).network(), Tuning(method="lora"), 10)
+    assert not [n for n, weight in network.named_parameters() if "head.attention" in n and weight.requires_grad]
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_a_skeleton_has_the_shapes_of_the_network(name: str, tmp_path: Path) -> None:
+    encoder = TRAINABLE[name](tmp_path)
+    there = {n: value.shape for n, value in encoder.network().named_parameters()}
+    assert {n: value.shape for n, value in encoder.skeleton().named_parameters()} == there
+    assert sum(value.is_meta for value in encoder.skeleton().parameters()) >= len(there) - 2
+
+
+def test_files_in_parts_are_copied_with_what_says_which(tmp_path: Path) -> None:
+    encoder = TRAINABLE["sharded"](tmp_path / "base")
+    encoder.copy_files(tmp_path / "copy")
+    again = elsewhere(encoder, tmp_path / "copy")
+    assert again.fingerprint == encoder.fingerprint
+    again.load()
+
+
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_what_is_kept_of_a_content_is_nearly_what_is_encoded(name: str, tmp_path: Path) -> None:
     encoder = TRAINABLE[name](tmp_path / "base")
@@ -99,7 +153,7 @@ def test_what_is_kept_of_a_content_is_nearly_what_is_encoded(name: str, tmp_path
     wanted = encoder.encode(encoder.prepare(VALUES[encoder.kind]).examples)
     found = encoder.encode([kept.example(data) for data in prepared.examples])
     cosines = (wanted * found).sum(axis=1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(found, axis=1)
-    assert cosines.min() > (0.999999 if encoder.kind in ("text", "tags") else 0.98)
+    assert cosines.min() > (0.999999 if encoder.kind in ("text", "tags") else 0.97)
 
 
 @pytest.mark.parametrize("method", ["lora", "last", "full"])
@@ -125,7 +179,7 @@ def test_less_memory_gives_the_same_gradient(name: str, method: str, tmp_path: P
 def test_long_thin_pictures_are_kept_small(tmp_path: Path) -> None:
     kept = kept_by(make_shufflenet(tmp_path))
     (data,) = kept.prepare([picture("red", (2400, 60))]).examples
-    assert kept.picture(data).size == (160, 40)  # type: ignore[attr-defined]
+    assert kept.picture(data).size == (320, 8)  # type: ignore[attr-defined]
 
 
 def test_a_text_side_stays_beside_a_picture_side_that_learned(tmp_path: Path) -> None:
@@ -146,7 +200,7 @@ def test_a_text_side_stays_beside_a_picture_side_that_learned(tmp_path: Path) ->
 def test_weights_without_a_place_are_not_lost(tmp_path: Path) -> None:
     encoder = TRAINABLE["vit"](tmp_path / "base")
     with pytest.raises(ValueError, match="no place in the files, such as odd"):
-        write_changed([tmp_path / "base" / "model.safetensors"], {"odd": torch.zeros(1)}, tmp_path, "x.safetensors")
+        write_changed([tmp_path / "base" / "model.safetensors"], {"odd": torch.zeros(1)}, tmp_path / "x.safetensors")
     assert encoder.kind == "image"
 
 

@@ -11,7 +11,7 @@ from crossweave.config.pretraining import FreshText, PretrainSettings
 from crossweave.encoders.transformer_text import TransformerEncoder, TransformerSettings
 from crossweave.errors import InputContractError
 from crossweave.pretraining.fresh import make_fresh_text
-from crossweave.stages.pretrain.learner import vocabulary_of
+from crossweave.pretraining.objectives.base import vocabulary_of
 
 TEXTS = [
     "der rote Topf",
@@ -75,4 +75,5 @@ def test_steps_that_do_not_follow_each_other_are_refused(steps, said: str) -> No
             row_group_rows=1,
             tokenizer_rows=1,
             most_contents=1,
+            rank_megabytes=1,
         )

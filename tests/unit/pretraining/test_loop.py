@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from media_models import make_vit
 from pretraining_ranks import gradient_of, learn
 from pyspark.sql import SparkSession
 from safetensors.torch import load_file
 from tiny import picture, tiny_bert
-from trainable import PLAIN, make_vit
+from trainable import PLAIN
 
 from crossweave.config.pretraining import PretrainStep, Tuning
 from crossweave.encoders import make_encoder

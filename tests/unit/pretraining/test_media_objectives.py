@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from media_models import make_vit
 from PIL import Image
 from tiny import tiny_bert, tiny_vae
-from trainable import PLAIN, make_shufflenet, make_vit
+from trainable import PLAIN, make_shufflenet
 
 from crossweave.alignment import find
 from crossweave.encoders import make_encoder
@@ -161,6 +162,56 @@ def test_equal_partners_are_no_negatives(tmp_path: Path) -> None:
     rows = [-np.log(scores[i, i] / (scores[i] * counted[i]).sum()) for i in range(4)]
     columns = [-np.log(scores[i, i] / (scores[:, i] * counted[i]).sum()) for i in range(4)]
     assert loss == pytest.approx((np.mean(rows) + np.mean(columns)) / 2, rel=1e-4)
+
+
+def test_equal_partners_are_found_in_large_batches_too(tmp_path: Path) -> None:
+    """Above 25 rows torch computes distances by a matrix product, whose zeros are not zero."""
+    chosen = objective("paired", encoder_of("vit", tmp_path), modality="text", width=4)
+    contents = chosen.kept.prepare(pictures()).examples[:40]
+    alone = np.random.default_rng(0).standard_normal((20, WIDTH)).astype(np.float32)
+    batch = chosen.draw(
+        Corpus(contents, targets=np.concatenate([alone, alone])), np.arange(40), np.random.default_rng(0)
+    )
+    with torch.no_grad():
+        loss = float(chosen(batch))
+        a = torch.nn.functional.normalize(chosen.own(chosen.vectors(batch.contents)), dim=1)  # type: ignore[operator]
+        b = torch.nn.functional.normalize(chosen.other(batch.targets_BE), dim=1)  # type: ignore[operator]
+    scores = np.exp((a @ b.T / 0.07).double().numpy())
+    counted = np.ones((40, 40)) - np.eye(40, k=20) - np.eye(40, k=-20)
+    rows = -np.log(np.diag(scores) / (scores * counted).sum(axis=1))
+    columns = -np.log(np.diag(scores) / (scores * counted).sum(axis=0))
+    assert loss == pytest.approx((rows.mean() + columns.mean()) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind", "own"), CASES, ids=[f"{name}-{kind}" for name, kind, _ in CASES])
+def test_losses_are_computed_in_float32_whatever_the_network_computes_in(
+    name: str, kind: str, own: dict[str, Any], tmp_path: Path
+) -> None:
+    """Horovod does not know bfloat16 either: what travels between ranks must not be of it."""
+    chosen = objective(name, encoder_of(kind, tmp_path), **own)
+    contents = chosen.kept.prepare(pictures()).examples
+    corpus = Corpus(contents, [np.arange(6), np.arange(3, 9)] if chosen.reads_histories else [], targets_of(contents))
+    travelled, computed = [], set[torch.dtype]()
+
+    def gather(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        travelled.append(rows.dtype)
+        return rows, 0
+
+    for module in chosen.network.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.register_forward_hook(lambda _, __, out: computed.add(out.dtype))
+    chosen.gather = gather
+    batch = chosen.draw(corpus, np.arange(2), np.random.default_rng(0))
+    chosen.train()
+    torch.manual_seed(0)
+    exact = chosen(batch)
+    chosen.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    half = chosen(batch)
+    assert torch.bfloat16 in computed
+    assert half.dtype == torch.float32
+    assert set(travelled) <= {torch.float32}
+    assert half.item() == pytest.approx(exact.item(), rel=0.2, abs=0.05)
 
 
 def test_the_distillation_loss_is_none_for_the_teacher_itself(tmp_path: Path) -> None:

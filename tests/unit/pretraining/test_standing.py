@@ -20,6 +20,7 @@ SETTINGS = PretrainSettings(
     row_group_rows=10,
     tokenizer_rows=10,
     most_contents=10,
+    rank_megabytes=10,
 )
 
 

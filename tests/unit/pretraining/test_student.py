@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_models import make_vit
 from tiny import picture, tiny_bert, tiny_gpt
-from trainable import make_shufflenet, make_vit
+from trainable import make_shufflenet
 
 from crossweave.config.pretraining import Student
 from crossweave.encoders import make_encoder

@@ -9,8 +9,8 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -35,10 +35,10 @@ class Corpus:
     contents: Sequence[bytes]
     histories: Sequence[np.ndarray] = field(default_factory=list)  # what users took: positions in `contents`
     targets: np.ndarray | None = None  # float32 [contents, E]: the vector that belongs to each
+    takers: np.ndarray | None = None  # how many users, of all ranks, took each content, of those that are learned from
 
-    @cached_property
-    def takers(self) -> np.ndarray:
-        """How many users took each content, int64 [contents]."""
+    def took(self) -> np.ndarray:
+        """Return how many of these users took each content, int64 [contents]."""
         took = np.concatenate(self.histories) if self.histories else np.empty(0, np.int64)
         return np.bincount(took, minlength=len(self.contents))
 
@@ -69,7 +69,6 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
 
     Settings: ClassVar[type[EncoderSettings]] = EncoderSettings
     reads_histories: ClassVar[bool] = False
-    reads_targets: ClassVar[bool] = False
     learners: ClassVar[type[TrainableEncoder] | type] = TrainableEncoder
     """Which encoders can learn by it."""
 
@@ -80,6 +79,8 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
         self.kept = kept_by(encoder)
         self.gather: Callable[[Tensor], tuple[Tensor, int]] | None = None
         self.masks: dict[str, Tensor] = {}
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        """Where the network computes in 16 bits; losses never do."""
 
     @classmethod
     def check(cls, own: Mapping[str, Any], where: str) -> EncoderSettings:
@@ -112,6 +113,7 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
 
     def gathered(self, rows: Tensor) -> tuple[Tensor, int]:
         """Return the rows of all ranks and where this one's begin; of its own alone while it judges."""
+        rows = rows.float()  # Horovod knows no bfloat16
         return (rows, 0) if self.gather is None or not self.training else self.gather(rows)
 
     def constrain(self) -> None:
@@ -119,7 +121,8 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
         with torch.no_grad():
             for name, mask in self.masks.items():
                 weight = self.network.get_parameter(name)
-                weight.mul_(mask.to(weight.device))
+                self.masks[name] = mask.to(weight.device)
+                weight.mul_(self.masks[name])
 
     def train(self, mode: bool = True) -> Any:
         """Learn, or judge; what batch norms know of the pictures they once learned from stays in both."""
@@ -135,7 +138,8 @@ class Objective(torch.nn.Module, abc.ABC, Generic[Batch]):
 
     def vectors(self, inputs: Inputs) -> Tensor:
         """Return the encoder's vectors [B, D], float32."""
-        return self.encoder.vectors(self.network, *inputs).float()
+        with self.autocast():
+            return self.encoder.vectors(self.network, *inputs).float()
 
 
 class TiedHead(torch.nn.Module):
@@ -173,9 +177,11 @@ class WordObjective(Objective[Batch]):
         self.vocabulary = vocabulary_of(encoder)
         self.head = TiedHead(network, self.transform)
 
-    def states(self, texts: Inputs) -> Tensor:
-        """Return the encoder's token vectors [B, T, D]."""
-        return self.encoder.states(self.network, *texts)
+    def scores(self, texts: Inputs, told: Any) -> Tensor:
+        """Return the scores of all words, float32, at the token vectors [B, T, D] that `told` picks."""
+        with self.autocast():
+            scores: Tensor = self.head(self.encoder.states(self.network, *texts)[told])
+        return scores.float()
 
 
 class Scale(torch.nn.Module):

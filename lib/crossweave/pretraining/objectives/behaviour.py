@@ -60,7 +60,8 @@ class Behaviour(Objective[Taken]):
             others = np.setdiff1d(np.arange(len(corpus.contents)), items_N, assume_unique=True)
             items_N = np.concatenate([items_N, generator.choice(others, limit - len(items_N), replace=False)])
         taken_UN = np.stack([np.isin(items_N, taken) for taken in wanted]).astype(np.float32)
-        weights_N = np.maximum(corpus.takers[items_N], 1.0) ** -self.settings.balance
+        takers = corpus.took() if corpus.takers is None else corpus.takers
+        weights_N = np.maximum(takers[items_N], 1.0) ** -self.settings.balance
         weights_N = (weights_N / weights_N.mean()).astype(np.float32)
         contents = self.inputs(corpus.contents[i] for i in items_N)
         return Taken(contents, torch.from_numpy(taken_UN), torch.from_numpy(weights_N))

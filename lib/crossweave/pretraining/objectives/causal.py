@@ -28,6 +28,5 @@ class Causal(WordObjective[Inputs]):
     def forward(self, batch: Inputs) -> Tensor:
         """Return the mean loss a word."""
         ids_BT, mask_BT = batch
-        scores_BTV = self.head(self.states(batch)[:, :-1])
-        told_BT = mask_BT[:, 1:]
-        return torch.nn.functional.cross_entropy(scores_BTV[told_BT].float(), ids_BT[:, 1:][told_BT])
+        told_BT = torch.nn.functional.pad(mask_BT[:, 1:], (0, 1))  # where a word follows
+        return torch.nn.functional.cross_entropy(self.scores(batch, told_BT), ids_BT[:, 1:][told_BT[:, :-1]])

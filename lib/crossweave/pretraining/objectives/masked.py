@@ -55,5 +55,4 @@ class Masked(WordObjective[MaskedTexts]):
 
     def forward(self, batch: MaskedTexts) -> Tensor:
         """Return the mean loss a hidden word."""
-        scores_HV = self.head(self.states(batch.texts)[batch.hidden_BT])
-        return torch.nn.functional.cross_entropy(scores_HV.float(), batch.words_H)
+        return torch.nn.functional.cross_entropy(self.scores(batch.texts, batch.hidden_BT), batch.words_H)

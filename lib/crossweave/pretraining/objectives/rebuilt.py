@@ -35,5 +35,7 @@ class Rebuilt(Objective[Inputs]):
     def forward(self, batch: Inputs) -> Tensor:
         """Return the mean loss a picture."""
         pixels_BCHW = self.encoder.pixels(batch[0])
-        rebuilt_BCHW, mean_BZ, log_variance_BZ = self.network(pixels_BCHW)
+        with self.autocast():
+            found = self.network(pixels_BCHW)
+        rebuilt_BCHW, mean_BZ, log_variance_BZ = (part.float() for part in found)
         return negative_elbo(pixels_BCHW, rebuilt_BCHW, mean_BZ, log_variance_BZ, self.settings.beta)

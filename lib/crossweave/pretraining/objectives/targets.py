@@ -22,8 +22,6 @@ class Aimed:
 class TargetObjective(Objective[Aimed]):
     """An objective that learns from contents and their targets."""
 
-    reads_targets = True
-
     def draw(self, corpus: Corpus, chosen: np.ndarray, generator: np.random.Generator) -> Aimed:
         """Take the chosen contents."""
         assert corpus.targets is not None

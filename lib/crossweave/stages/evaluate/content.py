@@ -11,6 +11,8 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from crossweave import __version__
+from crossweave.artifacts.learned import LEARNED
+from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import settings_yaml
 from crossweave.evaluation.report_content import (
     DriftRow,
@@ -28,7 +30,6 @@ from crossweave.evaluation.report_content import (
     UserCard,
 )
 from crossweave.evaluation.sentences import sentence
-from crossweave.runtime.learned import learned_encoders
 from crossweave.runtime.record import StageRecord
 from crossweave.stages.evaluate.drift import warnings_of
 from crossweave.stages.evaluate.judging import Judging
@@ -82,9 +83,7 @@ def report_content(
         name: metadata.version(name) for name in PACKAGES
     }
     curves = dict(judging.model.facts["curves"])
-    for name, learned in learned_encoders(judging.settings, judging.workspace).items():
-        outcome = learned.sealed.facts["outcome"]
-        curves |= {f"{name}, {learned.sealed.facts['objective']}: {c}": p for c, p in outcome["curves"].items()}
+    curves |= _learned_curves(judging)
     tensors = item_tensors(judging)
     users, on_map, retrieval = _sample_users(judging), plan_map(judging), plan_retrieval(judging, tensors)
     wanted = set(on_map.items_S.tolist()) | retrieval.items | (users.items if users is not None else set())
@@ -118,6 +117,19 @@ def report_content(
         retrieval=retrieval.drawn(judging, shown),
         settings=settings_yaml(judging.settings),
     )
+
+
+def _learned_curves(judging: Judging) -> dict[str, list[list[float]]]:
+    """Return the curves of what encoders learned last whose vectors the chain has now."""
+    embed = judging.context.receipts.latest("embed")
+    used = {feature.learned for feature in embed.details.values()} - {""} if embed is not None else set()
+    found: dict[str, list[list[float]]] = {}
+    for fingerprint in sorted(used):
+        sealed = open_sealed(LEARNED, LEARNED.place(judging.workspace, fingerprint), fingerprint)
+        if sealed is not None:
+            named = f"{sealed.facts['encoder']}, {sealed.facts['objective']}"
+            found |= {f"{named}: {curve}": points for curve, points in sealed.facts["outcome"]["curves"].items()}
+    return found
 
 
 def _quarantine(judging: Judging) -> list[QuarantineRow]:

@@ -11,6 +11,7 @@ from crossweave.artifacts.sealed import open_sealed
 from crossweave.config import Settings
 from crossweave.runtime.record import Ledger, PlanLine, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
+from crossweave.stages.pretrain.checks import check_learner
 from crossweave.stages.pretrain.learner import Learner, learners_of
 from crossweave.stages.pretrain.learning import Learned, learn, tables_read
 from crossweave.stages.pretrain.standing import added, asked_for, fair, judged, why_due
@@ -45,7 +46,7 @@ class Pretrain(Stage[PretrainBasis]):
     def check(self, settings: Settings) -> None:
         """Look for every encoder, objective and setting, and at the files that the encoders begin with."""
         for learner in learners_of(settings).values():
-            learner.check(settings)
+            check_learner(learner, settings)
 
     def basis(self, context: StageContext) -> PretrainBasis:
         """Ask what is known of every encoder, and what the last evaluation said."""

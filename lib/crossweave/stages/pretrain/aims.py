@@ -9,7 +9,7 @@ from typing import Any
 from crossweave.alignment import find
 from crossweave.config import Settings
 from crossweave.config.pretraining import PretrainStep
-from crossweave.encoders import make_encoder
+from crossweave.encoders import encoder_class, make_encoder
 from crossweave.encoders.base import Encoder
 from crossweave.errors import SettingsError
 from crossweave.pretraining.objectives import OBJECTIVES
@@ -27,7 +27,7 @@ class Aim:
         spec = settings.encoders[self.encoder]
         named = f"encoders.{self.encoder}"
         made = {
-            name: make_encoder(settings.modalities[name].kind, spec.type, spec.own, named, places)
+            name: self._exact(settings.modalities[name].kind, spec.type, spec.own, named, places)
             for name in ([self.partner] if self.partner else modalities)
         }
         for encoder in made.values():
@@ -37,6 +37,11 @@ class Aim:
                     "name an encoder with weights of its own",
                 )
         return made
+
+    def _exact(self, kind: str, type_: str, own: Any, named: str, places: Any) -> Encoder:
+        """Build an encoder that computes in float32, whatever embed chooses: what is learned from it must not vary."""
+        exact = {"precision": "float32"} if "precision" in encoder_class(kind, type_).Settings.model_fields else {}
+        return make_encoder(kind, type_, {**own, **exact}, named, places)
 
 
 def aim_of(settings: Settings, learner: str, step: PretrainStep) -> Aim | None:

@@ -16,7 +16,7 @@ from crossweave.encoders.base import Encoder
 from crossweave.encoders.isolation import start_spawner
 from crossweave.encoders.neural import TrainableEncoder
 from crossweave.encoders.worker import Limits, encode_stream, preparing, usable_device
-from crossweave.errors import ReconciliationError
+from crossweave.errors import ReconciliationError, SettingsError
 from crossweave.feeding.arrays import lists_to_bytes
 from crossweave.feeding.corpus import TARGETS, CorpusFiles, load_corpus
 from crossweave.feeding.datasets import TensorFile
@@ -30,6 +30,7 @@ from crossweave.storage.location import Location
 from crossweave.tables.contents import distinct_contents, item_cells
 from crossweave.tables.history import seen_by_training
 from crossweave.tables.leakage import find_leakage, held_out_pairs
+from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.payloads import batch_rows, payload_source, read_payloads, temporarily
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipt_details import Ingested
@@ -38,6 +39,7 @@ from crossweave.tables.source import Source
 
 KEY = ("modality", "content_hash")
 VALUES = "content_hash string, value binary"
+GROUP_BYTES = 64 << 20  # of a row group
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class CorpusWriter:
         self._all = item_cells(rows)
         self.cells = self._all.where(F.col("modality").isin(self.names))
         self.contents = distinct_contents(self.cells)
+        self._each = 1.0  # bytes of a kept content
 
     def sample(self, most: int) -> Iterator[str]:
         """Give the texts of a fair draw of contents, the same on every run."""
@@ -129,10 +132,10 @@ class CorpusWriter:
     def _numbered(self, wanted: Wanted, count: int) -> DataFrame:
         """Return modality, content_hash, content, target and position, from 0 in an order drawn by the seed."""
         order = [F.xxhash64(F.lit(self.settings.seed), *KEY), *(F.col(name) for name in KEY)]
-        contents, most = self.contents, self.settings.pretrain.most_contents
+        contents, most = self.contents, min(count, self.settings.pretrain.most_contents)
         if count > most:
-            contents = contents.orderBy(*order).limit(most).cache()
-        progress = self.context.progress("pretrain corpus", min(count, most), "contents")
+            contents = contents.orderBy(*order).limit(most)
+        progress = self.context.progress("pretrain corpus", most, "contents")
         batch = batch_rows(self._source.table, self.settings.embed.batch_rows)
         with temporarily(self.spark, "spark.sql.execution.arrow.maxRecordsPerBatch", batch):
             rows = self._mapped(wanted.kept, contents).withColumnRenamed("value", "content")
@@ -141,9 +144,12 @@ class CorpusWriter:
                 rows = rows.join(targets.withColumnRenamed("value", "target"), list(KEY))
             else:
                 rows = rows.withColumn("target", F.lit(b""))
-            with task_progress(self.spark, progress, min(count, most)):
-                numbered = with_position(self.spark, rows, order, "position", self.staging / "contents")
-        progress.close(min(count, most))
+            with task_progress(self.spark, progress, most):  # to be sorted, rows would be made twice
+                rows.write.parquet(spark_path(self.staging / "kept"))
+        progress.close(most)
+        kept = read_parquet(self.spark, [self.staging / "kept"], rows.schema)
+        self._fits(kept, wanted.histories)
+        numbered = with_position(self.spark, kept, order, "position", self.staging / "contents")
         return numbered.withColumn("position", F.col("position").cast("int"))
 
     def _mapped(self, work: Mapping[str, Any], contents: DataFrame) -> DataFrame:
@@ -201,8 +207,11 @@ class CorpusWriter:
         if not count:
             return ()
         every = min(count, max(2, round(1 / settings.held_out)))
+        most = settings.row_group_rows
+        if schema is CONTENTS:
+            most = max(1, min(most, int(GROUP_BYTES / self._each)))
         rows = rows.withColumn("held_out", F.col("position") % every == every - 1)
-        group_rows, groups = even_groups(count, settings.row_group_rows, ranks)
+        group_rows, groups = even_groups(count, most, ranks)
         write_dataset(self.spark, rows, schema, folder, "position", group_rows, groups)
         files = described_dataset(self.spark, folder)
         if sum(file.rows for file in files) != count:
@@ -217,7 +226,20 @@ class CorpusWriter:
         count, each = sum(counts.values()), self.settings.embed.rows_per_task
         kind, columns = modality.kind, modality.columns
         rows = read_payloads(self.spark, source, sorted(counts), items.id, kind, columns, wanted, count, each)
-        return rows.dropDuplicates(["content_hash"])
+        return rows.dropDuplicates(["content_hash"]) if self.ingest.details.repeated_ids else rows
+
+    def _fits(self, kept: DataFrame, histories: bool) -> None:
+        """Raise SettingsError where a rank could not hold its share; several ranks may share a machine."""
+        size = F.length("content") + F.length("target")
+        row = kept.select(F.sum(size).alias("bytes"), F.avg(size).alias("each")).collect()[0]
+        pretrain, ranks = self.settings.pretrain, 1 if histories else self.settings.train.ranks
+        held, self._each = (row["bytes"] or 0) / ranks / 2**20, row["each"] or 1.0
+        if held > pretrain.rank_megabytes:
+            raise SettingsError(
+                f"each rank would hold {held:,.0f} MB of contents, and pretrain.rank_megabytes allows"
+                f" {pretrain.rank_megabytes:,}",
+                "lower pretrain.most_contents, or raise the limit where the machines have the memory",
+            )
 
     @cached_property
     def _source(self) -> Source:

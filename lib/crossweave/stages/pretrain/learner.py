@@ -9,16 +9,11 @@ from typing import Any
 
 from crossweave.alignment import find
 from crossweave.config import Settings
-from crossweave.config.pretraining import FreshText, FreshVae, PretrainStep
-from crossweave.encoders import encoder_class, make_encoder
-from crossweave.encoders.base import Encoder
+from crossweave.config.pretraining import PretrainStep
+from crossweave.encoders import make_encoder
 from crossweave.encoders.neural import TrainableEncoder
-from crossweave.encoders.transformer_text import TransformerEncoder
-from crossweave.encoders.vae_image import VaeEncoder
 from crossweave.errors import SettingsError
 from crossweave.pretraining.objectives import OBJECTIVES
-from crossweave.pretraining.objectives.base import vocabulary_of
-from crossweave.pretraining.tuning import stays_beside
 from crossweave.stages.pretrain.aims import aim_of, in_order, leans_on
 from crossweave.storage.records import digest
 
@@ -54,29 +49,6 @@ class Learner:
             assert isinstance(encoder, TrainableEncoder)  # see `check`
             made[name] = encoder
         return made
-
-    def check(self, settings: Settings) -> None:
-        """Raise SettingsError for steps that could not be taken."""
-        where, spec = f"pretrain.tasks.{self.name}", settings.encoders[self.name]
-        own, fresh = spec.own, self.steps[0].fresh
-        if own.get("adapter") is not None:
-            raise SettingsError(f"{where}: the encoder has an adapter already", "merge it into the weights first")
-        if fresh is not None and "path" in own:
-            raise SettingsError(f"{where} begins with a fresh model, and encoders.{self.name} has a path", "give one")
-        for kind in sorted({settings.modalities[name].kind for name in self.modalities}):
-            _fits(self.steps, encoder_class(kind, spec.type), f"{where}: an encoder of type {spec.type} for {kind}")
-        begins: dict[str, Any] = {} if fresh is None else {"path": "."}  # of settings; there are no files yet
-        for step in self.steps:
-            aim = aim_of(settings, self.name, step)
-            changed: dict[str, Any] = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
-            for encoder in self.encoders(settings, **begins, **changed).values():
-                if fresh is None:
-                    _look(encoder)
-                if isinstance(encoder, TransformerEncoder):
-                    _reads(step, encoder, self.steps[0].fresh, where)
-            if aim is not None and not settings.pretrain.is_fresh(aim.encoder):
-                for other in aim.encoders(settings, self.modalities).values():
-                    _look(other)
 
     def begun(self, settings: Settings) -> str:
         """Return the fingerprint of what the first step begins with: weights, words, what is read of the catalog."""
@@ -136,51 +108,3 @@ def learners_of(settings: Settings) -> dict[str, Learner]:
 def reads_histories(step: PretrainStep) -> bool:
     """Say whether a step learns from what users took."""
     return bool(find(OBJECTIVES, "objective", step.objective).reads_histories)
-
-
-def _look(encoder: Encoder) -> None:
-    """Raise SettingsError where an encoder's files are missing or of another kind; nothing is hashed."""
-    _ = encoder.dim
-    if isinstance(encoder, TrainableEncoder):
-        _ = encoder.files
-
-
-def _fits(steps: tuple[PretrainStep, ...], learner: type[Encoder], who: str) -> None:
-    """Raise SettingsError where encoders of this type cannot take the steps."""
-    text = issubclass(learner, TransformerEncoder)
-    if not issubclass(learner, TrainableEncoder):
-        raise SettingsError(
-            f"{who} cannot learn the catalog", "those that can are of type transformer, torchvision and vae"
-        )
-    fresh = steps[0].fresh
-    if fresh is not None and not (issubclass(learner, VaeEncoder) if fresh.family == "vae" else text):
-        raise SettingsError(f"{who} cannot begin with a fresh {fresh.family}", "families are bert, gpt2 and vae")
-    for step in steps:
-        if not issubclass(learner, find(OBJECTIVES, "objective", step.objective).learners):
-            raise SettingsError(
-                f"{who} cannot learn by objective {step.objective}", "docs/pretraining.md says which can"
-            )
-        if step.max_tokens is not None and not text:
-            raise SettingsError(f"{who}: max_tokens is for texts", "leave it out")
-        if step.gradient_checkpointing and learner.name != TransformerEncoder.name:
-            raise SettingsError(f"{who}: gradient_checkpointing is for transformers", "leave it out")
-        if stays_beside(step.tune) and not text:
-            raise SettingsError(f"{who}: an adapter beside the weights is for texts", "set tune.merge: true, or lora")
-
-
-def _reads(step: PretrainStep, encoder: TransformerEncoder, fresh: FreshText | FreshVae | None, where: str) -> None:
-    """Raise SettingsError where a language model cannot take a step."""
-    if isinstance(fresh, FreshText):
-        masks, decoder = fresh.family == "bert", fresh.family == "gpt2"
-        if (step.max_tokens or 0) > fresh.max_tokens:
-            raise SettingsError(f"{where}: max_tokens {step.max_tokens} of a model of {fresh.max_tokens}")
-    else:
-        masks, decoder = vocabulary_of(encoder).mask is not None, encoder.layout.is_decoder
-    if step.objective == "masked" and (decoder or not masks):
-        raise SettingsError(
-            f"{where}: objective masked hides words, and this is a decoder or knows no mask", "take causal"
-        )
-    if step.objective == "causal" and not decoder:
-        raise SettingsError(f"{where}: objective causal needs a decoder, and this model sees all words", "take masked")
-    if step.tune.method == "prefix" and not decoder:
-        raise SettingsError(f"{where}: tune.method prefix needs a decoder, and this model is none", "take lora")
