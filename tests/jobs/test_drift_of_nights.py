@@ -15,7 +15,7 @@ from support import chain_of
 from crossweave.artifacts.scored import SCORED, save_item_ids
 from crossweave.artifacts.sealed import building, publish
 from crossweave.evaluation.report_content import DriftRow
-from crossweave.stages.evaluate.drift import drift_rows, warnings_of
+from crossweave.stages.evaluate.drift import drift_rows, of_the_data, warnings_of
 from crossweave.storage.location import Location
 from crossweave.tables.schema import spark_schema
 from crossweave.tables.served import Chain
@@ -126,6 +126,23 @@ def test_another_encoder_moves_every_vector(workspace: Workspace) -> None:
     assert found["vectors of text"].value == pytest.approx(1 - np.cos(0.5), abs=1e-3)
     assert found["vectors of text"].warns
     assert found["items changed"].value == 0
+
+
+def test_what_a_new_encoder_moves_is_no_reason_to_learn_anew(workspace: Workspace) -> None:
+    """Else an encoder that learned would learn again the night after, and so on."""
+    contents, scores = {item: f"c{n}" for n, item in enumerate(ITEMS)}, workspace.rng.random((8, 10))
+    before = workspace.night("one", contents, workspace.item_ND, scores, FIRST, 0.0)
+    changed = dict(list(contents.items())[12:])
+    other_ND = workspace.rng.standard_normal((8, 6)).astype(np.float32)
+    learned = workspace.night("two", changed, other_ND, scores + 1.0, SECOND, 0.5)
+    rows = list(workspace.drift(before, learned).values())
+    assert {row.name for row in rows if row.warns} >= {"vectors of text", "scores", "items removed"}
+    told = of_the_data(rows, before, learned)
+    assert [row.name for row in told if row.warns] == ["items removed"]
+    same = workspace.night("three", changed, other_ND, scores + 1.0, FIRST, 0.0)
+    rows = list(workspace.drift(before, same).values())
+    assert of_the_data(rows, before, same) == rows
+    assert of_the_data(rows, None, same) == rows
 
 
 def test_what_cannot_be_read_any_more_is_said(workspace: Workspace) -> None:

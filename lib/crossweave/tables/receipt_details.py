@@ -99,7 +99,7 @@ class Evaluated:
     refused: list[str] = field(default_factory=list)  # why the judged run may not be served, sentence by sentence
     judged: str = ""  # the run of the score stage that was judged
     comparisons: dict[str, Any] = field(default_factory=dict)  # rows, left_out: what the gate can be asked again by
-    drifted: list[str] = field(default_factory=list)  # the warnings of drift
+    drifted: list[str] = field(default_factory=list)  # the warnings of drift that no other encoder explains
 
 
 Embedded = dict[str, Feature]

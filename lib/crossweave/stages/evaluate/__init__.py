@@ -18,7 +18,7 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content, retrieval_figures
-from crossweave.stages.evaluate.drift import drift_rows, warnings_of
+from crossweave.stages.evaluate.drift import drift_rows, of_the_data, warnings_of
 from crossweave.stages.evaluate.judging import PREVIOUS, Judging
 from crossweave.stages.evaluate.leakage import check_lists
 from crossweave.stages.evaluate.pointwise import judge_pairs
@@ -118,7 +118,8 @@ class Evaluate(Stage[EvaluateBasis]):
         check_lists(context, basis.reads)
         work = Judging(context, basis.reads, chain)
         metrics, slices = work.judge(lists_before(context, chain, last))
-        drift, unknown = drift_rows(work, chain_before(context, chain), chain)
+        before = chain_before(context, chain)
+        drift, unknown = drift_rows(work, before, chain)
         pairs = judge_pairs(work, chain)
         refused = reasons_against(context, work.comparisons, work.left_out)
         record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
@@ -140,7 +141,7 @@ class Evaluate(Stage[EvaluateBasis]):
             refused=refused,
             judged=chain.score.run_id,
             comparisons=as_details(work.comparisons, work.left_out),
-            drifted=record.warnings,
+            drifted=warnings_of(of_the_data(drift, before, chain)),
         )
         return basis.receipt(context, record, details)
 

@@ -21,6 +21,7 @@ from crossweave.tables.served import Chain
 from crossweave.tables.vectors import from_arrow
 
 NEIGHBOURS = 10
+OF_ITEMS = ("added", "removed", "changed")
 LEAST_ITEMS = 3  # below, an item has no neighbour to lose
 
 
@@ -47,6 +48,15 @@ def warnings_of(rows: list[DriftRow]) -> list[str]:
         for row in rows
         if row.warns
     ]
+
+
+def of_the_data(rows: list[DriftRow], before: Chain | None, now: Chain) -> list[DriftRow]:
+    """Return what the data alone can have moved: where an encoder is another one, only what came, went and changed."""
+    if before is None:
+        return rows
+    tables = [{name: table for name, (table, _) in _feature_tables(chain).items()} for chain in (before, now)]
+    same = all(tables[1].get(name, table) == table for name, table in tables[0].items())
+    return rows if same else [row for row in rows if row.setting in OF_ITEMS]
 
 
 class _Drift:
