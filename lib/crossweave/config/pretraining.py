@@ -46,12 +46,8 @@ class FreshVae(Section):
 
     family: Literal["vae"]
     side: Annotated[int, Field(ge=8, le=512)] = 64  # pixels of the pictures
-    channels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8)] = (
-        32,
-        64,
-        128,
-        256,
-    )  # halve the side each
+    # Each halves the side.
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8)] = (32, 64, 128, 256)
     latent: Annotated[int, Field(ge=1, le=8192)] = 128
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import save_file
@@ -97,7 +98,7 @@ class NeuralEncoder(Encoder):
 class TrainableEncoder(NeuralEncoder):
     """One whose network can learn the catalog.
 
-    A subclass gives `network`, `skeleton`, `collate`, `vectors` and `files`: what is learned with is what encodes.
+    A subclass gives `network`, `skeleton`, `vectors` and `files`: what is learned with is what encodes.
     """
 
     place: ClassVar[tuple[str, str]] = ("path", "")
@@ -111,9 +112,9 @@ class TrainableEncoder(NeuralEncoder):
     def skeleton(self) -> torch.nn.Module:
         """The same network on the meta device: shapes, and no weights."""
 
-    @abc.abstractmethod
     def collate(self, examples: Sequence[Any]) -> tuple[Tensor, ...]:
-        """Put prepared examples side by side, on the CPU."""
+        """Put prepared examples, arrays of one shape unless a subclass says otherwise, side by side on the CPU."""
+        return (torch.from_numpy(np.stack(examples)),)
 
     @abc.abstractmethod
     def vectors(self, network: Any, *batch: Tensor) -> Tensor:

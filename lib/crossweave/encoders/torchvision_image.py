@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -156,10 +156,6 @@ class TorchvisionEncoder(TrainableEncoder, ImageEncoder):
         box = (left, top, left + edge, top + edge)
         crop = picture.resize((settings.crop, settings.crop), Image.Resampling[settings.interpolation.upper()], box)
         return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
-
-    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
-        """Pixels, uint8 [B, 3, crop, crop]."""
-        return (torch.from_numpy(np.stack(examples)),)
 
     def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         """Features of normalised pixels."""

@@ -6,7 +6,6 @@ Letters in names: B pictures, C channels, H and W rows and columns, T tokens, D 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -203,10 +202,6 @@ class ImageTransformerEncoder(TrainableEncoder, ImageEncoder):
             left, top = (picture.width - width) // 2, (picture.height - height) // 2
             picture = picture.crop((left, top, left + width, top + height))  # beyond the edges: black
         return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
-
-    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
-        """Pixels, uint8 [B, 3, H, W]."""
-        return (torch.from_numpy(np.stack(examples)),)
 
     def vectors(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         """Pooled outputs of normalised pixels."""

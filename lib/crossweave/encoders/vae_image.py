@@ -6,7 +6,6 @@ Letters in shapes: B pictures, H and W rows and columns, Z latent numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -90,10 +89,6 @@ class VaeEncoder(TrainableEncoder, ImageEncoder):
         side = self.decode_side
         small = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
-
-    def collate(self, examples: Sequence[npt.NDArray[np.uint8]]) -> tuple[torch.Tensor, ...]:
-        """Pixels, uint8 [B, 3, H, W]."""
-        return (torch.from_numpy(np.stack(examples)),)
 
     def pixels(self, batch: torch.Tensor) -> torch.Tensor:
         """Pixels as the network takes them, in 0 to 1."""

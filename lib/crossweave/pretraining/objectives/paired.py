@@ -46,9 +46,8 @@ class Paired(TargetObjective):
         all_other_NW, _ = self.gathered(other_BW)
         targets_NE, _ = self.gathered(batch.targets_BE)
         row_B = torch.arange(len(own_BW), device=own_BW.device)
-        same_BN = (
-            torch.cdist(batch.targets_BE, targets_NE, compute_mode="donot_use_mm_for_euclid_dist") == 0.0
-        )  # the text of several pictures is no negative
+        # The text of several pictures is no negative; distances by a matrix product would not be exactly 0.
+        same_BN = torch.cdist(batch.targets_BE, targets_NE, compute_mode="donot_use_mm_for_euclid_dist") == 0.0
         same_BN = same_BN.index_put((row_B, start + row_B), torch.tensor(False, device=own_BW.device))
         losses = [
             cross_entropy(self.scale(one_BW @ all_NW.T).masked_fill(same_BN, -torch.inf), start + row_B)

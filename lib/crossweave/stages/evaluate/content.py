@@ -82,8 +82,7 @@ def report_content(
     versions = {"crossweave": __version__, "python": platform.python_version()} | {
         name: metadata.version(name) for name in PACKAGES
     }
-    curves = dict(judging.model.facts["curves"])
-    curves |= _learned_curves(judging)
+    curves = judging.model.facts["curves"] | _learned_curves(judging)
     tensors = item_tensors(judging)
     users, on_map, retrieval = _sample_users(judging), plan_map(judging), plan_retrieval(judging, tensors)
     wanted = set(on_map.items_S.tolist()) | retrieval.items | (users.items if users is not None else set())

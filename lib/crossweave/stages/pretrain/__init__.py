@@ -54,7 +54,9 @@ class Pretrain(Stage[PretrainBasis]):
         last, evaluate = context.receipts.latest(self.name), context.receipts.latest("evaluate")
         evaluated: Evaluated | None = evaluate.details if evaluate is not None else None
         learners = learners_of(settings)
-        asked = {name: learner.asked(settings) for name, learner in learners.items()}
+        asked = dict[str, str]()
+        for name, learner in learners.items():
+            asked[name] = learner.asked(settings, asked)
         known = asked_for(last.details if last is not None else Pretrained(), asked)
         if evaluated is not None:
             known = judged(known, bool(evaluated.refused), _vectors_judged(context, evaluated))

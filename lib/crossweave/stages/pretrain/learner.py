@@ -67,7 +67,7 @@ class Learner:
             }
         )
 
-    def aimed(self, settings: Settings, step: PretrainStep, learned: dict[str, str]) -> Any:
+    def aimed(self, settings: Settings, step: PretrainStep, learned: Mapping[str, str]) -> Any:
         """Return what says which vectors a step learns from; `learned`: what encoders have learned, by name."""
         aim = aim_of(settings, self.name, step)
         if aim is None or aim.encoder == self.name:
@@ -77,12 +77,11 @@ class Learner:
             return [partner, learned[aim.encoder]]
         return [partner, {n: encoder.identity for n, encoder in aim.encoders(settings, self.modalities).items()}]
 
-    def asked(self, settings: Settings) -> str:
-        """Return the fingerprint of that and the steps: all that the settings ask for."""
+    def asked(self, settings: Settings, asked: Mapping[str, str]) -> str:
+        """Return the fingerprint of that and the steps: all that the settings ask for; `asked`: of those before it."""
         # What was learned from pairs that another split holds out must not be kept under it.
         split = settings.split.model_dump(mode="json") if self.reads_histories else None
-        before = {other.name: other.asked(settings) for other in self.before}
-        aims = [self.aimed(settings, step, before) for step in self.steps]
+        aims = [self.aimed(settings, step, asked) for step in self.steps]
         return digest([self.begun(settings), [step.model_dump(mode="json") for step in self.steps], split, aims])
 
 

@@ -100,7 +100,7 @@ class _Step:
         """Write the corpus, let the ranks learn, and publish the encoder with its best weights."""
         settings, step, context, embed = self.settings, self.step, self.context, self.settings.embed
         changed = {} if step.max_tokens is None else {"max_tokens": step.max_tokens}
-        encoders = self.learner.encoders(settings, self._places(self.base), **changed)
+        encoders = self.learner.encoders(settings, _places(self.base), **changed)
         limits = Limits(embed.isolate_decoders, embed.item_seconds, embed.item_megabytes)
         kept = {name: Keeping(encoder, self.base, limits) for name, encoder in encoders.items()}
         aim = aim_of(settings, self.learner.name, step)
@@ -141,16 +141,13 @@ class _Step:
             (self.folder / done).remove()
         return sealed
 
-    def _places(self, base: LearnedEncoder | None) -> dict[str, Path] | None:
-        return None if base is None else base.places()
-
     def _aimed(self, aim: Aim, limits: Limits) -> dict[str, Aiming]:
         """Return who makes the vectors that are learned from: another encoder, or this one as it is now."""
         files = self.base
         if aim.encoder != self.learner.name:
             learned = self.used.get(aim.encoder)
             files = None if learned is None else LearnedEncoder.open(self.context.workspace, learned)
-        made = aim.encoders(self.settings, self.learner.modalities, **(self._places(files) or {}))
+        made = aim.encoders(self.settings, self.learner.modalities, **_places(files))
         return {name: Aiming(encoder, files, limits, self.settings.embed.device) for name, encoder in made.items()}
 
     def _run(self, plan: PretrainPlan) -> PretrainOutcome:
@@ -193,3 +190,7 @@ class _Step:
         setting, name = plan.encoder.place
         named = {setting: f"{MODEL}/{name}".rstrip("/"), "adapter": ADAPTER}
         return {setting: place for setting, place in named.items() if (draft / place).exists()}
+
+
+def _places(files: LearnedEncoder | None) -> dict[str, Path]:
+    return {} if files is None else files.places()
