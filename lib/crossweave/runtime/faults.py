@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossweave import errors
-from crossweave.errors import CrossweaveError, InputContractError, SettingsError, TryAgainError
+from crossweave.errors import CrossweaveError, InputContractError, SettingsError, TableError, TryAgainError
 from crossweave.runtime.jvm import Throwable, gateway_is_gone, throwables
+from crossweave.tables.damage import DAMAGED, MEND
 
 AGAIN = "run the same command again: committed work is kept and the rest is redone"
 
@@ -171,6 +172,8 @@ def _of_java(found: list[Throwable]) -> CrossweaveError | None:
             return _of(MEMORY, one.message)
         if one.is_of("PythonException"):
             return of_worker(one.message)
+        if one.is_of("RuntimeException") and DAMAGED in one.message:
+            return TableError(one.message.partition(DAMAGED)[2].splitlines()[0], MEND)
     for one in found:
         if one.unfit:
             return InputContractError(

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from crossweave.errors import CrossweaveError, InputContractError, TableError
 from crossweave.storage.location import Location, is_url
+from crossweave.tables.damage import MEND
 
 UNFIT = re.compile(r"CAST_|DIVIDE_BY_ZERO|(BINARY_)?ARITHMETIC_OVERFLOW|NUMERIC_|INVALID_ARRAY_INDEX|CANNOT_PARSE_")
 """Error classes of Spark for a value that an expression cannot take."""
@@ -122,9 +123,7 @@ class Throwable:
         else:
             what = f"{self.file or 'a data file'} is damaged: Spark cannot read its pages"
         if self.file and _is_of_table(Location.of(self.file)):
-            return TableError(
-                what, "restore the table's folder from a backup, or remove it and its stage's receipt and run again"
-            )
+            return TableError(what, MEND)
         return InputContractError(what, "write the file again")
 
 

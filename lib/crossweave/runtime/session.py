@@ -68,6 +68,7 @@ def open_session(settings: Settings, app_name: str) -> SparkSession:
         "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
         "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
         "spark.sql.parquet.columnarReaderBatchSize": "256",  # 4096 pictures of 1 MB would be 4 GB
+        "spark.hadoop.parquet.page.verify-checksum.enabled": "true",  # of pages that have one
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.embed.batch_rows),
         "spark.python.worker.reuse": "true",

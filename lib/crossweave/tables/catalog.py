@@ -17,7 +17,7 @@ def new_catalog(rows: DataFrame, last: DataFrame | None, date: datetime.date) ->
     removed items; active ones flagged as cold; changed ones (new, back again, or with other contents);
     whether they came or went (`moved`).
     """
-    filled = F.map_filter("cells", lambda _, cell: ~cell["empty"])
+    filled = F.map_filter("cells", lambda _, cell: cell["content"].isNotNull())
     hashes = F.transform_values(
         filled, lambda _, cell: F.struct(cell["change"].alias("change"), cell["content"].alias("content"))
     )

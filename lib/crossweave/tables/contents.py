@@ -29,7 +29,9 @@ class Standing:
 def item_cells(rows: DataFrame) -> DataFrame:
     """Return item_id, file, modality and content_hash of every content that an accepted item row holds."""
     accepted = rows.where("refused is null")
-    cells = accepted.select("item_id", "file", F.explode("cells").alias("modality", "cell")).where("not cell.empty")
+    cells = accepted.select("item_id", "file", F.explode("cells").alias("modality", "cell")).where(
+        "cell.content is not null"
+    )
     return cells.select("item_id", "file", "modality", F.col("cell.content").alias("content_hash"))
 
 

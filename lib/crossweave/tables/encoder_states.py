@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from crossweave.errors import ArtifactError
 from crossweave.storage.location import Location
-from crossweave.storage.records import Place, read_json, write_json
+from crossweave.storage.records import Place, read_record, write_record
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,19 @@ class EncoderStates:
         self._folder = Location.of(workspace) / "encoders"
 
     def load(self, modality: str, identity: str) -> EncoderState:
-        """Return what is kept; raises TableError where the file is torn."""
+        """Return what is kept; raises ArtifactError where the file is not as it was written."""
         path = self._path(modality, identity)
-        return EncoderState(**read_json(path)) if path.is_file() else EncoderState()
+        if not path.is_file():
+            return EncoderState()
+        remedy = f"restore {path} from a backup, or remove it: ./submit.sh embed then makes all of its vectors anew"
+        value = read_record(path, SCHEMA, remedy, unsealed=True)
+        if value.keys() - {field.name for field in fields(EncoderState)}:
+            raise ArtifactError(f"{path} holds other things than what an encoder learned", remedy)
+        return EncoderState(**value)
 
     def save(self, modality: str, identity: str, state: EncoderState) -> None:
         """Replace what is kept, atomically."""
-        write_json(self._path(modality, identity), asdict(state))
+        write_record(self._path(modality, identity), SCHEMA, asdict(state))
 
     def _path(self, modality: str, identity: str) -> Location:
         return self._folder / f"{modality}-{identity[:16]}.json"

@@ -13,7 +13,7 @@ from crossweave.tables.paths import inner_name, user_column
 from crossweave.tables.source import FILE, ROW
 from crossweave.tables.splits import split_order
 from crossweave.tables.times import as_time, plausible
-from crossweave.tables.values import as_strings, with_refusal
+from crossweave.tables.values import NOT_UTF8, as_strings, misread, text_of, with_refusal
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,28 @@ def judged_interactions(
     holds the known item ids, `latest` the first moment that no event can have. With a split column, a pair belongs to
     the first of its splits.
     """
-    weight = _text_of(columns.weight, "float")
+    weight = user_column(columns.weight).cast("float") if columns.weight else F.lit(None).cast("float")
     missing = weight.isNull() | F.isnan(weight) if columns.weight else F.lit(False)
     unknown = F.lit(columns.missing_weight if columns.weight else 1.0).cast("float")
     rows = source.select(
-        user_column(columns.user).cast("string").alias("user_id"),
-        user_column(columns.item).cast("string").alias("item_id"),
+        text_of(source, columns.user).alias("user_id"),
+        text_of(source, columns.item).alias("item_id"),
+        misread(source, [columns.user, columns.item]).alias("_misread"),
         F.when(~missing, weight).otherwise(unknown).alias("weight") if columns.weight else unknown.alias("weight"),
         as_time(source, columns.time and inner_name(columns.time), columns.time_unit).alias("event_time"),
-        (user_column(columns.split) if columns.split else F.lit("train")).alias("split"),
+        (text_of(source, columns.split) if columns.split else F.lit("train")).alias("split"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
         missing.alias("filled"),
-        _text_of(columns.time).alias("_time"),
-        _text_of(columns.weight).alias("_weight"),
+        _shown(source, columns.time).alias("_time"),
+        _shown(source, columns.weight).alias("_weight"),
     )
     known = items.select("item_id", F.lit(True).alias("known"))
     finite = F.abs("weight") < float("inf")
     timeless = F.col("_time").isNotNull() & ~F.coalesce(plausible(F.col("event_time"), latest), F.lit(False))
     reason = (
-        F.when(_blank("user_id") | _blank("item_id"), "null_id")
+        F.when(F.col("_misread"), NOT_UTF8)
+        .when(_blank("user_id") | _blank("item_id"), "null_id")
         .when(F.col("known").isNull(), "unknown_item")
         .when(timeless, "bad_time")
         .when(F.col("weight").isNull(), "no_weight")
@@ -66,7 +68,7 @@ def judged_interactions(
     )
     judged = rows.join(known, "item_id", "left").withColumn("reason", reason)
     said = [("bad_time", columns.time, "_time"), ("non_finite", columns.weight, "_weight")]
-    said += [("unknown_split", columns.split, "split")]
+    said += [("unknown_split", columns.split, "split"), (NOT_UTF8, "the user", "user_id")]
     words = [F.when(F.col("reason") == r, F.concat(F.lit(f"{n} is "), _short(c))) for r, n, c in said if n]
     judged = judged.withColumn("said", F.coalesce(*words, F.lit(None).cast("string")))
     if columns.split:
@@ -74,20 +76,30 @@ def judged_interactions(
         first = F.min(F.when(F.col("reason").isNull(), split_order(F.col("split")))).over(pair)
         later = F.col("reason").isNull() & (split_order(F.col("split")) > first)
         judged = judged.withColumn("reason", F.when(later, "pair_in_two_splits").otherwise(F.col("reason")))
-    return judged.drop("known", "_time", "_weight")
+    return judged.drop("known", "_time", "_weight", "_misread")
 
 
-REASONS = ("null_id", "unknown_item", "bad_time", "no_weight", "non_finite", "unknown_split", "pair_in_two_splits")
+REASONS = (
+    NOT_UTF8,
+    "null_id",
+    "unknown_item",
+    "bad_time",
+    "no_weight",
+    "non_finite",
+    "unknown_split",
+    "pair_in_two_splits",
+)
 """Why an interaction is refused, in the order in which it is asked: a row has the first that holds."""
 
 
 def judged_users(source: DataFrame, user: str, attributes: Sequence[str]) -> DataFrame:
     """Return user_id, attributes, file, row and `reason` (null: accepted) of every row."""
     rows = source.select(
-        user_column(user).cast("string").alias("user_id"),
+        text_of(source, user).alias("user_id"),
         as_strings(source, attributes).alias("attributes"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
+        F.when(misread(source, [user, *attributes]), NOT_UTF8).alias("reason"),
     )
     return with_refusal(rows, "user_id", "reason")
 
@@ -98,27 +110,29 @@ def judged_blocks(source: DataFrame, items: DataFrame, users: DataFrame, *, user
     `items` and `users` hold the known ids, each once.
     """
     rows = source.select(
-        user_column(user).cast("string").alias("user_id"),
-        user_column(item).cast("string").alias("item_id"),
+        text_of(source, user).alias("user_id"),
+        text_of(source, item).alias("item_id"),
+        misread(source, [user, item]).alias("_misread"),
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
     )
     rows = rows.join(items.select("item_id", F.lit(True).alias("has_item")), "item_id", "left")
     rows = rows.join(users.select("user_id", F.lit(True).alias("has_user")), "user_id", "left")
     reason = (
-        F.when(_blank("user_id") | _blank("item_id"), "null_id")
+        F.when(F.col("_misread"), NOT_UTF8)
+        .when(_blank("user_id") | _blank("item_id"), "null_id")
         .when(F.col("has_item").isNull(), "unknown_item")
         .when(F.col("has_user").isNull(), "unknown_user")
     )
-    return rows.withColumn("reason", reason).drop("has_item", "has_user")
+    return rows.withColumn("reason", reason).drop("has_item", "has_user", "_misread")
 
 
 def _blank(column: str) -> Column:
     return F.coalesce(F.trim(column) == "", F.lit(True))
 
 
-def _text_of(name: str | None, kind: str = "string") -> Column:
-    return user_column(name).cast(kind) if name else F.lit(None).cast(kind)
+def _shown(source: DataFrame, name: str | None) -> Column:
+    return text_of(source, name) if name else F.lit(None).cast("string")
 
 
 def _short(column: str) -> Column:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from crossweave.storage.location import Location
 from crossweave.storage.records import Place
 from crossweave.tables.schema import FEATURES
-from crossweave.tables.vectors import to_arrow
+from crossweave.tables.vectors import checks, from_arrow, to_arrow
 
 FAILURES = pa.schema(
     [
@@ -47,10 +47,12 @@ class FeatureWriter:
         """Append vectors, float32 [B, D], in the order of their content hashes."""
         if not len(content_hashes):
             return
+        packed = to_arrow(vectors_BD)
         columns = [
             pa.array(content_hashes, pa.string()),
-            to_arrow(vectors_BD),
+            packed,
             pa.array(np.full(len(content_hashes), np.datetime64(self._date, "D")), pa.date32()),
+            checks(content_hashes, from_arrow(packed, self._dim)),
         ]
         # Vectors are incompressible noise to a codec, and hashes never repeat: compressing either only costs time.
         self._write("vectors", pa.table(columns, schema=self._vector_schema), compression="NONE", use_dictionary=False)

@@ -18,7 +18,11 @@ from crossweave.tables.paths import user_column
 from crossweave.tables.schema import ITEM_ROWS, spark_schema
 from crossweave.tables.source import FILE, ROW, Source, read_source
 from crossweave.tables.times import at_least, known_time
-from crossweave.tables.values import as_strings, with_refusal
+from crossweave.tables.values import NOT_UTF8, as_strings, misread, text_of, with_refusal
+
+EMPTY = "empty_content"
+OF_TEXT = ("text", "tags", "attributes", "vector_id")
+"""Kinds of modalities whose contents are made of texts."""
 
 KNOWN_CELLS = 1_000_000  # hashes of last night that travel to the scan; above, every scanned content gets its sha-256
 KNOWN_ROWS = 1_000_000  # rows to be read that travel to the scan; above, all rows of changed files are read
@@ -80,7 +84,7 @@ def count_changed(
     cells = scan(read_source(spark, source, changed), columns, None, content=False).select(
         "item_id", F.explode("cells").alias("modality", "cell")
     )
-    cells = cells.where("not cell.empty").select("item_id", "modality", F.col("cell.change").alias("change"))
+    cells = cells.where("cell.refused is null").select("item_id", "modality", F.col("cell.change").alias("change"))
     if last is not None:
         old = last.catalog.select("item_id", F.explode("hashes").alias("modality", "hashes"))
         old = old.select("item_id", "modality", F.col("hashes.change").alias("change"))
@@ -93,7 +97,8 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
 
     With `known` (a catalog), the content hash is the item's in it where the change hash is; sha-256 elsewhere.
     """
-    item_id = user_column(columns.id).cast("string")
+    item_id = text_of(source, columns.id)
+    texts = [columns.id, *([columns.title] if columns.title else []), *columns.attributes]
     rows = source.withColumn("_item", item_id)
     if known is not None:
         old = known.select(F.col("item_id").alias("_item"), F.col("hashes").alias("_old"))
@@ -108,16 +113,19 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
     cells: list[Column] = []
     for name, value in values.items():
         kind, change = columns.modalities[name][0], F.col(f"_change_{name}")
-        empty = F.coalesce(is_empty(kind, value), F.lit(False))
+        read = columns.modalities[name][1] if kind in OF_TEXT else ()
+        refused = F.when(misread(source, read, binary=False), NOT_UTF8)
+        refused = refused.when(is_empty(kind, value), EMPTY)
         hashed = content_hash(kind, value) if content else F.lit(None).cast("string")
         if known is not None:
             before = F.try_element_at("_old", F.lit(name))
             hashed = F.when(before["change"] == change, before["content"]).otherwise(hashed)
-        cell = F.struct(change.alias("change"), F.when(~empty, hashed).alias("content"), empty.alias("empty"))
+        kept = F.when(refused.isNull(), hashed)
+        cell = F.struct(change.alias("change"), kept.alias("content"), refused.alias("refused"))
         cells += [F.lit(name), F.when(value.isNotNull(), cell)]
     no_cells = F.from_json(F.lit("{}"), spark_schema("item_rows")["cells"].dataType.simpleString())
     every = F.create_map(*cells) if cells else no_cells
-    title = user_column(columns.title).cast("string") if columns.title else F.lit(None).cast("string")
+    title = text_of(source, columns.title) if columns.title else F.lit(None).cast("string")
     cold = F.coalesce(user_column(columns.cold), F.lit(False)) if columns.cold else F.lit(False)
     return rows.select(
         F.col(FILE).alias("file"),
@@ -128,7 +136,7 @@ def scan(source: DataFrame, columns: ItemColumns, known: DataFrame | None, conte
         cold.alias("cold"),
         as_strings(source, columns.attributes).alias("attributes"),
         F.map_filter(every, lambda _, cell: cell.isNotNull()).alias("cells"),
-        F.lit(None).cast("string").alias("refused"),
+        F.when(misread(source, texts), NOT_UTF8).alias("refused"),
     )
 
 
@@ -148,7 +156,7 @@ def _fresh(
     stubs = rows.select(
         F.col(FILE).alias("file"),
         F.col(ROW).alias("row"),
-        user_column(columns.id).cast("string").alias("item_id"),
+        text_of(rows, columns.id).alias("item_id"),
         updated_at.alias("updated_at"),
     )
     before = (

@@ -12,8 +12,8 @@ from pyspark.sql.types import StructType
 HASHES = pa.struct([("change", pa.int64()), ("content", pa.string())])
 """Of one item in one modality: `change` is compared only with the same item's of last night, `content` is sha-256."""
 
-CELL = pa.struct([("change", pa.int64()), ("content", pa.string()), ("empty", pa.bool_())])
-"""Of one input row in one modality: its hashes, and whether the value is there but holds nothing (no `content`)."""
+CELL = pa.struct([("change", pa.int64()), ("content", pa.string()), ("refused", pa.string())])
+"""Of one input row in one modality: its hashes, or why it has no `content`: empty_content | not_utf8."""
 
 ITEM_ROWS = pa.schema(
     [
@@ -25,7 +25,7 @@ ITEM_ROWS = pa.schema(
         ("cold", pa.bool_()),
         ("attributes", pa.map_(pa.string(), pa.string())),
         ("cells", pa.map_(pa.string(), CELL)),  # modality -> cell; a missing modality has no entry
-        ("refused", pa.string()),  # null_id | duplicate_id; null: this row is the item
+        ("refused", pa.string()),  # not_utf8 | null_id | duplicate_id; null: this row is the item
     ]
 )
 
@@ -73,6 +73,7 @@ FEATURES = pa.schema(
         ("content_hash", pa.string()),
         ("vector", pa.binary()),  # little-endian float16, 2 * dim bytes
         ("encoded_on", pa.date32()),
+        ("check", pa.int64()),  # CRC-32 of content_hash and vector; null in rows from before the column was added
     ]
 )
 

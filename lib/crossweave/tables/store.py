@@ -108,8 +108,6 @@ class TableStore:
         """
         if once is not None and base is not None and self.has_committed(name, once):
             return self.required(name)
-        if mode == "append" and base is not None:
-            base = self._with_every_column(frame.sparkSession, name, base)
         files = self._written(frame, name)
         return self.commit(name, files, mode, base=base, properties=properties, once=once)
 
@@ -123,23 +121,18 @@ class TableStore:
         frame.select(*table_schema(name).names).write.mode("errorifexists").parquet(spark_path(folder))
         return [place for place in folder.children() if place.name.startswith("part-")]
 
-    def _with_every_column(self, spark: SparkSession, name: str, base: int) -> int:
-        """Write a table from before a column was added anew, once: else other readers never see that column.
-
-        Returns the version to follow: `base` where nothing was to be done.
-        """
-        table = self._open(name, base)
-        known = [field.name for field in table.schema().fields] if table is not None else []
-        if known == table_schema(name).names:
-            return base
-        if not set(known) <= set(table_schema(name).names):
-            raise TableError(
-                f"table {name} at {self.folder(name)} has the columns {', '.join(known)}, not those of this version",
-                "it was written by another version of Crossweave: use that one, or remove the table's folder",
-            )
-        rows = self.required(name, base).rows
-        files = self._written(self.read(spark, name, base), name)
-        return self.commit(name, files, "replace", base=base, expected_rows=rows).version
+    def _with_every_column(self, name: str, table: DeltaTable) -> bool:
+        """Tell the log of a table from before a column was added of it: else other readers never see that column."""
+        known = [field.name for field in table.schema().fields]
+        if known == table_schema(name).names[: len(known)]:
+            missing = Schema.from_arrow(table_schema(name)).fields[len(known) :]
+            if missing:
+                table.alter.add_columns(missing, commit_properties=_properties(table.version() + 1, None))
+            return bool(missing)
+        raise TableError(
+            f"table {name} at {self.folder(name)} has the columns {', '.join(known)}, not those of this version",
+            "it was written by another version of Crossweave: use that one, or remove the table's folder",
+        )
 
     def has_committed(self, name: str, once: str) -> bool:
         """Say whether a commit was ever made under this key."""
@@ -176,13 +169,12 @@ class TableStore:
         next_version = 0 if base is None else base + 1
         if current != base or (done is not None and done >= next_version):
             raise self._conflict(name, base, current)
-        commit = CommitProperties(
-            max_commit_retries=0,
-            app_transactions=[Transaction(APP_ID, next_version), *([Transaction(once, 1)] if once else [])],
-        )
         schema = Schema.from_arrow(table_schema(name))
         fence(self.root, thorough=True)
         try:
+            if table is not None and mode == "append" and self._with_every_column(name, table):
+                next_version += 1
+            commit = _properties(next_version, once)
             if table is None:
                 self.folder(name).make_folder()
                 create_table_with_add_actions(
@@ -293,3 +285,9 @@ class TableStore:
             f"table {name} was committed to by another run (this run started from version {base}, found {current})",
             "run the same command again once the other run is done",
         )
+
+
+def _properties(version: int, once: str | None) -> CommitProperties:
+    """Return what every commit of ours says: its version, and the key of what is done once."""
+    keys = [Transaction(APP_ID, version), *([Transaction(once, 1)] if once else [])]
+    return CommitProperties(max_commit_retries=0, app_transactions=keys)

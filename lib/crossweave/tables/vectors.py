@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from crossweave.errors import TableError
+from crossweave.tables.damage import DAMAGED, MEND
 
 DTYPE = np.dtype("<f2")
 BYTES = DTYPE.itemsize
@@ -37,6 +43,38 @@ def from_arrow(column: pa.Array | pa.ChunkedArray, dim: int) -> np.ndarray:
     if fixed.type.byte_width != BYTES * dim:
         raise TableError(f"a vector has {fixed.type.byte_width} bytes instead of {BYTES * dim}")
     return np.frombuffer(fixed.buffers()[1], DTYPE, len(fixed) * dim, fixed.offset * BYTES * dim).reshape(-1, dim)
+
+
+def checks(content_hashes: Sequence[str], packed_BD: np.ndarray) -> pa.Array:
+    """Return the CRC-32 of each content hash and vector together, int64; vectors are float16 as at rest."""
+    raw, size, crc = memoryview(packed_BD.tobytes()), BYTES * packed_BD.shape[1], zlib.crc32
+    starts = range(0, len(raw), size)
+    made = [crc(raw[at : at + size], crc(key.encode())) for key, at in zip(content_hashes, starts, strict=True)]
+    return pa.array(made, pa.int64())
+
+
+def harmed(table: str, content_hash: str) -> str:
+    """Say that a row of a feature table is not as it was written."""
+    return f"table {table} holds another vector of the content {content_hash} than was written"
+
+
+def check_rows(content_hashes: Sequence[str], packed_BD: np.ndarray, given: pa.ChunkedArray, table: str) -> None:
+    """Compare rows of a feature table with their column `check`; raises TableError for one that differs."""
+    made = checks(content_hashes, packed_BD)
+    for key, was, now in zip(content_hashes, given.to_pylist(), made.to_pylist(), strict=True):
+        if was not in (None, now):
+            raise TableError(harmed(table, key), MEND)
+
+
+def unharmed(features: DataFrame, table: str) -> Column:
+    """Return the column `vector` of a feature table; the query ends with DAMAGED where a row is not as it was written.
+
+    pyarrow 14 writes no checksums of pages.
+    """
+    key, vector, check = F.col("content_hash"), F.col("vector"), F.col("check")
+    differs = check != F.crc32(F.concat(key.cast("binary"), vector))
+    said = F.format_string(DAMAGED + harmed(table, "%s"), key)
+    return F.when(F.coalesce(differs, F.lit(False)), F.raise_error(said).cast("binary")).otherwise(vector)
 
 
 def as_lists(vectors_BD: np.ndarray) -> pa.ListArray:

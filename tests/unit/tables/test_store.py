@@ -187,7 +187,7 @@ def test_of_two_writers_that_saw_the_same_version_exactly_one_wins(
 @pytest.mark.parametrize("base", [None, 0])
 def test_of_two_processes_that_race_over_ten_tables_exactly_one_wins_each(store: TableStore, base: int | None) -> None:
     names = [f"features/race-{i}" for i in range(10)]
-    rows = pa.table([["h"], pa.array([b"12"], pa.binary()), pa.array([0], pa.date32())], schema=FEATURES)
+    rows = pa.table([["h"], pa.array([b"12"], pa.binary()), pa.array([0], pa.date32()), [None]], schema=FEATURES)
     for name in names:
         for who in ("first", "anna", "ben"):
             path = store.folder(name).local / "data" / who / "part-0.parquet"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 from crossweave.errors import TableError
-from crossweave.tables.vectors import from_arrow, to_arrow
+from crossweave.runtime.faults import translate
+from crossweave.tables.feature_writer import FeatureWriter
+from crossweave.tables.schema import spark_schema
+from crossweave.tables.vectors import check_rows, from_arrow, to_arrow, unharmed
 
 VECTORS_43 = np.array([[0, 1, -2], [0.5, 0.25, -0.125], [1024, 2048, 65504], [6e-8, -0.0, 3]], np.float32)
 
@@ -83,3 +89,36 @@ def test_a_parquet_file_gives_the_same_vectors_back(tmp_path) -> None:
     path = tmp_path / "vectors.parquet"
     pq.write_table(pa.table({"vector": to_arrow(VECTORS_43)}), path, row_group_size=3)
     np.testing.assert_array_equal(from_arrow(pq.read_table(path)["vector"], 3), VECTORS_43.astype(np.float16))
+
+
+def test_a_row_that_is_not_as_a_worker_wrote_it_ends_every_reading_of_it_by_name(spark: SparkSession, tmp_path) -> None:
+    writer = FeatureWriter(tmp_path, 3, datetime.date(2026, 1, 2))
+    writer.vectors(["aa", "bb", "ü", "dd"], VECTORS_43)
+    writer.close()
+    (file,) = (tmp_path / "vectors").iterdir()
+    raw, before = bytearray(file.read_bytes()), VECTORS_43[1].astype(np.float16).tobytes()
+
+    def vectors() -> list[bytes]:
+        features = spark.read.schema(spark_schema("features/x")).parquet(str(file))
+        return [bytes(row[0]) for row in features.select(unharmed(features, "features/x")).collect()]
+
+    def checked() -> None:
+        rows = pq.read_table(file)
+        check_rows(rows["content_hash"].to_pylist(), from_arrow(rows["vector"], 3), rows["check"], "features/x")
+
+    assert vectors() == to_arrow(VECTORS_43).to_pylist()
+    checked()
+    raw[raw.index(before)] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(Exception) as caught:
+        vectors()
+    found = translate(caught.value)
+    assert isinstance(found, TableError)
+    assert "table features/x holds another vector of the content bb than was written" in str(found)
+    with pytest.raises(TableError, match="the content bb"):
+        checked()
+
+
+def test_a_row_from_before_vectors_had_checks_is_taken_as_it_is(spark: SparkSession) -> None:
+    old = spark.createDataFrame([("aa", b"1234", None, None)], spark_schema("features/x"))
+    assert [bytes(row[0]) for row in old.select(unharmed(old, "features/x")).collect()] == [b"1234"]

@@ -18,7 +18,7 @@ from crossweave.runtime.made import Made
 from crossweave.stages.evaluate.judging import Judging
 from crossweave.tables.schema import FEATURE_TABLES
 from crossweave.tables.served import Chain
-from crossweave.tables.vectors import from_arrow
+from crossweave.tables.vectors import check_rows, from_arrow
 
 NEIGHBOURS = 10
 OF_ITEMS = ("added", "removed", "changed")
@@ -128,11 +128,13 @@ class _Drift:
 
     def _read(self, table: str, version: int, contents: np.ndarray) -> dict[str, np.ndarray]:
         wanted = pc.field("content_hash").isin(sorted(set(contents.tolist())))
-        rows = self.judging.store.required(table, version).rows_where(wanted, ["content_hash", "vector"])
+        rows = self.judging.store.required(table, version).rows_where(wanted, ["content_hash", "vector", "check"])
         if not rows.num_rows:
             return {}
         dim = len(rows.column("vector")[0].as_py()) // 2
-        return dict(zip(rows.column("content_hash").to_pylist(), from_arrow(rows.column("vector"), dim), strict=True))
+        vectors, keys = from_arrow(rows.column("vector"), dim), rows.column("content_hash").to_pylist()
+        check_rows(keys, vectors, rows.column("check"), table)
+        return dict(zip(keys, vectors, strict=True))
 
     def _vectors(self) -> list[DriftRow]:
         """Which share of an item's nearest items stayed: two trainings differ by a rotation that means nothing."""

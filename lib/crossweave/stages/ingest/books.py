@@ -48,9 +48,9 @@ class Books:
         self.warnings += refusal_warnings(name, groups, hint)
         check_budget(name, groups, self.context.settings, hint)
 
-    def refuse(self, rows: DataFrame, entity: str, note: str = "", /, **values: F.Column) -> None:
+    def refuse(self, rows: DataFrame, entity: str, /, **values: F.Column) -> None:
         """Keep rows for the quarantine; `values` are its columns beside where the row lies."""
-        detail = F.format_string(f"row %d of %s{note}", "row", "file")
+        detail = F.format_string("row %d of %s", "row", "file")
         if "said" in rows.columns:
             detail = F.concat_ws(": ", detail, "said")
         date, run = self.context.date, self.context.run_id

@@ -16,7 +16,7 @@ from crossweave.tables.item_rows import ItemColumns
 from crossweave.tables.source import Source, check_source
 from crossweave.tables.times import latest_event
 
-CODE_VERSION = 4  # of the tables' meaning; a change makes the next night ingest everything anew
+CODE_VERSION = 5  # of the tables' meaning; a change makes the next night ingest everything anew
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ COUNTED = {
 """What is counted of the interactions beside their reasons, as SQL."""
 
 MENDS = {
+    "not_utf8": "text in another encoding: write UTF-8, or derive it: decode(cast(NAME as binary), 'ISO-8859-1')",
     "null_id": "an id is null or blank: mend it at its source",
     "duplicate_id": "an id stands in several rows: keep one",
     "unknown_item": "ids that the items table lacks: is it whole, and are ids written alike in both",

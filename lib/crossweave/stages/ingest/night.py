@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.errors import BudgetExceededError, ReconciliationError
@@ -15,6 +15,7 @@ from crossweave.stages.ingest.books import Books
 from crossweave.stages.ingest.inputs import Inputs, item_columns
 from crossweave.stages.ingest.judging import (
     COUNTED,
+    MENDS,
     Groups,
     check_events,
     check_ids,
@@ -28,7 +29,7 @@ from crossweave.tables.catalog import new_catalog
 from crossweave.tables.events import EventColumns, judged_blocks, judged_interactions, judged_users
 from crossweave.tables.history import events_in, pairs_of
 from crossweave.tables.item_gaps import item_gaps
-from crossweave.tables.item_rows import LastNight, item_rows
+from crossweave.tables.item_rows import EMPTY, LastNight, item_rows
 from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.receipt_details import Ingested
 from crossweave.tables.receipts import Receipt
@@ -37,7 +38,10 @@ from crossweave.tables.snapshot import Snapshot
 from crossweave.tables.source import Source, read_source
 from crossweave.tables.splits import is_drawn
 from crossweave.tables.times import latest_event
+from crossweave.tables.values import NOT_UTF8
 
+REFUSED_ROWS = (NOT_UTF8, "null_id", "duplicate_id")
+REFUSED_CELLS = (NOT_UTF8, EMPTY)
 TABLES = ("item_rows", "catalog", "users", "interactions", "history", "blocks", "quarantine")
 
 
@@ -144,20 +148,20 @@ class Night:
         if changed and (columns.updated_at or columns.cold):
             self.books.notes += item_gaps(read_source(self.spark, self.inputs.items, changed), columns)
         rows = item_rows(self.spark, self.inputs.items, columns, self.last, self.unchanged, self._stage)
-        cells, empty = F.map_values("cells"), F.filter(F.map_values("cells"), lambda cell: cell["empty"])
+        cells = F.map_values("cells")
         accepted = F.col("refused").isNull()
         counts = Observation("item_rows")
         observed = rows.observe(
             counts,
             F.count(F.when(accepted, 1)).alias("accepted"),
-            *[F.count(F.when(F.col("refused") == reason, 1)).alias(reason) for reason in ("null_id", "duplicate_id")],
+            *[F.count(F.when(F.col("refused") == reason, 1)).alias(reason) for reason in REFUSED_ROWS],
             F.coalesce(F.sum(F.when(accepted, F.size(cells))), F.lit(0)).alias("cells"),
-            F.coalesce(F.sum(F.when(accepted, F.size(empty))), F.lit(0)).alias("empty"),
+            *[_cells_refused(cells, accepted, reason).alias(f"cells_{reason}") for reason in REFUSED_CELLS],
         )
         version = self._write(observed, "item_rows", table.rows).version
         seen = counts.get
         stored = self.store.read(self.spark, "item_rows", version)
-        self.books.ledger("items", table.rows, seen["accepted"], {r: seen[r] for r in ("null_id", "duplicate_id")})
+        self.books.ledger("items", table.rows, seen["accepted"], {r: seen[r] for r in REFUSED_ROWS})
         self._judge_items(stored)
         last = self.last.catalog if self.last is not None else None
         accepted_rows, share = stored.where("refused is null"), self.settings.split.cold_items
@@ -172,7 +176,7 @@ class Night:
                 f"table catalog got {written.rows} rows, {found['active']} of them active and {found['removed']} "
                 f"removed, {seen['accepted']} items were accepted"
             )
-        self.books.ledger("contents", seen["cells"], found["contents"], {"empty_content": seen["empty"]})
+        self.books.ledger("contents", seen["cells"], found["contents"], {r: seen[f"cells_{r}"] for r in REFUSED_CELLS})
         self._refuse_contents(stored)
         self.metrics = {
             "items_new_or_changed": found["changed"],
@@ -184,7 +188,8 @@ class Night:
 
     def _judge_items(self, rows: DataFrame) -> None:
         if self.books.ledgers["items"].quarantined:
-            named = rows.withColumn("reason", F.col("refused"))
+            unread = F.when(F.col("refused") == NOT_UTF8, "its id, title or an attribute is text in another encoding")
+            named = rows.withColumn("reason", F.col("refused")).withColumn("said", unread)
             wrong = named.where("reason is not null")
             self.books.refuse(wrong, "item", reason=F.col("reason"), item_id=F.col("item_id"))
             self.books.judge("items", group_by_reason(named))
@@ -194,11 +199,13 @@ class Night:
             cells = rows.where("refused is null").select(
                 "item_id", "file", "row", F.explode("cells").alias("modality", "cell")
             )
+            why = F.when(F.col("cell.refused") == NOT_UTF8, f"it holds {MENDS[NOT_UTF8]}")
             self.books.refuse(
-                cells.where("cell.empty"),
+                cells.where("cell.refused is not null").withColumn(
+                    "said", why.otherwise("it holds an empty value; null means missing")
+                ),
                 "item",
-                " holds an empty value; null means missing",
-                reason=F.lit("empty_content"),
+                reason=F.col("cell.refused"),
                 item_id=F.col("item_id"),
                 modality=F.col("modality"),
             )
@@ -330,3 +337,8 @@ class Night:
 
     def _write_good(self, good: DataFrame, name: str, groups: Groups) -> None:
         self._write(good, name, rows_of(groups, None))
+
+
+def _cells_refused(cells: Column, accepted: Column, reason: str) -> Column:
+    found = F.size(F.filter(cells, lambda cell: cell["refused"] == reason))
+    return F.coalesce(F.sum(F.when(accepted, found)), F.lit(0))

@@ -25,7 +25,7 @@ from crossweave.tables.paths import read_parquet, spark_path
 from crossweave.tables.positions import with_position
 from crossweave.tables.receipt_details import Embedded
 from crossweave.tables.user_attributes import attribute_codes, code_counts, learn_vocabulary
-from crossweave.tables.vectors import BYTES
+from crossweave.tables.vectors import BYTES, unharmed
 
 
 class TensorSet:
@@ -130,9 +130,8 @@ class TensorSet:
         frame = index.join(popularity, "item_index", "left")
         for name, dim in self.modalities.items():
             table = self.features[name].table
-            vectors = self.store.read(self.spark, table, self.reads[table]).select(
-                F.col("content_hash").alias("_hash"), F.col("vector").alias("_vector")
-            )
+            features = self.store.read(self.spark, table, self.reads[table])
+            vectors = features.select(F.col("content_hash").alias("_hash"), unharmed(features, table).alias("_vector"))
             wanted = F.try_element_at("hashes", F.lit(name))["content"]
             zeros = F.lit(bytes(BYTES * dim))
             frame = (
