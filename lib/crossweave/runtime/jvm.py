@@ -50,6 +50,7 @@ LOST_EXECUTOR = re.compile(
     re.IGNORECASE,
 )
 NO_MKDIR = re.compile(r"Mkdirs failed to create (?:file:)?(/.*?)(?: \(exists=|$)")
+CHECKSUM = re.compile(r"^Checksum error: (.*) at \d+ exp: ")
 NO_PARQUET = re.compile(r"^((?:[a-z][a-z0-9]*:)?/.*?) is not a Parquet file")
 MOST_CAUSES = 20
 
@@ -93,6 +94,9 @@ class Throwable:
             given = self.parameters.get(PLACE_OF[self.error_class], "")
             place = given.removeprefix("File ").removesuffix(" does not exist")
             return _plain(unquote(place) if self.error_class == "_LEGACY_ERROR_TEMP_2064" else place)
+        if self.is_of("ChecksumException"):
+            found = CHECKSUM.search(self.message)
+            return _plain(found.group(1)) if found else ""
         if any(frame.startswith("org.apache.parquet.") for frame in self.frames[:1]):
             found = NO_PARQUET.search(self.message)
             return _plain(found.group(1)) if found else ""
@@ -116,15 +120,19 @@ class Throwable:
 
     def damage(self) -> CrossweaveError:
         """Return the named error for the file that could not be read."""
+        mend = "write the file again"
         if self.error_class in ("PATH_NOT_FOUND", "_LEGACY_ERROR_TEMP_2055"):
             what = f"{self.file} is gone"
         elif self.error_class == "_LEGACY_ERROR_TEMP_2063":
             what = f"{self.file} holds a column of another type than it had"
+        elif self.is_of("ChecksumException"):
+            what = f"{self.file or 'a data file'} is not what Hadoop's checksum file beside it (.NAME.crc) says"
+            mend = "if the file was written after it, remove the .crc file; else write the file again"
         else:
             what = f"{self.file or 'a data file'} is damaged: Spark cannot read its pages"
         if self.file and _is_of_table(Location.of(self.file)):
             return TableError(what, MEND)
-        return InputContractError(what, "write the file again")
+        return InputContractError(what, mend)
 
 
 def throwables(error: BaseException) -> list[Throwable]:

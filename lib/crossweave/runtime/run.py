@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossweave.config import Settings, settings_yaml
-from crossweave.errors import CrossweaveError
+from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.runtime.log import close_log, open_log
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
@@ -59,6 +59,7 @@ class Run:
         try:
             with self._lock():
                 self._point_latest()
+                self.context.check_before_work(stages)
                 for stage in stages:
                     on_stage(self._one(stage))
             self.result.succeed()
@@ -126,6 +127,8 @@ class Run:
         if not latest.is_local:
             latest.put(self.run_id)
             return
+        if latest.local.is_dir() and not latest.local.is_symlink():
+            raise SettingsError(f"{latest} is a folder where a link to the newest run should be", "move it away")
         link = temporary(latest.local)
         link.symlink_to(self.run_id)
         link.replace(latest.local)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,17 @@ class StageContext:
         self.place = self.workspace / "runs" / run_id  # the run's folder, for what stages write
         self.staging = self.workspace / STAGING / run_id  # for a stage's intermediates, which the workers see too
         self.receipts = Receipts(self.workspace)
+        self._unchecked: tuple[Stage[Any], ...] = ()
+
+    def check_before_work(self, stages: Iterable[Stage[Any]]) -> None:
+        """Let these stages check their settings with Spark before the first one that has something to do."""
+        self._unchecked = tuple(stages)
+
+    def check_now(self) -> None:
+        """Do so, once."""
+        stages, self._unchecked = self._unchecked, ()
+        for stage in stages:
+            stage.check_with_spark(self)
 
     @cached_property
     def tables(self) -> TableStore:
@@ -97,6 +108,9 @@ class Stage(ABC, Generic[B]):
     def check(self, settings: Settings) -> None:
         """Raise SettingsError for settings that the stage could not use; asked before anything is started."""
 
+    def check_with_spark(self, context: StageContext) -> None:
+        """Raise SettingsError for settings that only Spark can judge; asked before the first stage that runs."""
+
     @abstractmethod
     def basis(self, context: StageContext) -> B:
         """Return what decides tonight's result; raises SettingsError where a stage before this one never ran."""
@@ -132,6 +146,7 @@ def perform(stage: Stage[Any], context: StageContext, record: StageRecord) -> No
     if receipt is not None:
         stage.nothing_to_do(context, basis, receipt, record)
     else:
+        context.check_now()
         receipt = stage.run(context, basis, last, record)
         record.check()
     if stage.keeps_receipt and receipt != last:

@@ -7,7 +7,7 @@ class; afterwards every node, with those that a function is replaced by, bodies 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -31,10 +31,13 @@ CHANGING = frozenset(
 """Nodes that Spark calls deterministic within one query, and that are another value in the next."""
 CALLING = frozenset({"CallMethodViaReflection", "RaiseError", "AssertTrue"})
 KINDS = ("PlanExpression", "UserDefinedExpression", "RuntimeReplaceable")
+PARSERS = ("CsvToStructs", "JsonToStructs")
 TIMES = frozenset({"DateType$", "TimestampType$", "TimestampNTZType$"})
 _known: dict[str, frozenset[str]] = {}  # by the name of a node's class
 _SPECIAL = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _DATED = re.compile(r"[a-z_]+\s*(['\"])\s*([-+]?\d{4,7}\s*|[-+]?\d{4,7}-[^'\"]*|epoch[^'\"]*)\1", re.IGNORECASE)
+_TIME = re.compile(r"(?:^|[<,:])(?:timestamp|date)")  # in the name of a type
+_SOMEWHERE = re.compile(r"(?:^|[^\w:.+-])(?:T?\d{1,2}:|(?:now|today|tomorrow|yesterday)\b)", re.IGNORECASE)
 _UNDATED = re.compile(r"\s*(T|\d{1,2}:)", re.IGNORECASE)  # a time of day, to which Spark adds today's date
 
 
@@ -67,13 +70,21 @@ def check_node(node: Any, what: str) -> None:
         raise SettingsError(f"{what} is another value each time: {node.prettyName()}", OUTSIDE)
     if name in CALLING or "own" not in _kinds(node) or "UserDefinedExpression" in _kinds(node):
         raise SettingsError(f"{what} calls {node.prettyName()}, which is not allowed here", OUTSIDE)
-    if name == "Cast" and simple_name(node.dataType()) in TIMES:
+    reads, clock = _reads_times(node, name)
+    if reads:
         for text in _texts(node.child()):
-            if _SPECIAL.match(text) or _UNDATED.match(text):
+            if clock(text):
                 raise SettingsError(
                     f"{what} is another value each time: {text!r} as a time depends on the day of the run",
                     "write dates as yyyy-mm-dd and times as yyyy-mm-dd hh:mm:ss",
                 )
+
+
+def _reads_times(node: Any, name: str) -> tuple[bool, Callable[[str], Any]]:
+    """Say whether a node makes times of texts, at any depth, and what in a text would depend on the day."""
+    if name not in ("Cast", *PARSERS) or not _TIME.search(str(node.dataType().catalogString())):
+        return False, bool
+    return True, _SOMEWHERE.search if name in PARSERS else lambda text: _SPECIAL.match(text) or _UNDATED.match(text)
 
 
 def walk(node: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType
+from pyspark.sql.types import BooleanType, DataType
 
 from crossweave.errors import SettingsError
 from crossweave.tables.expression_nodes import OUTSIDE, check_node, check_parsed, walk
@@ -62,11 +62,19 @@ def columns_of(rows: DataFrame, expression: str, what: str) -> set[str]:
 def check_condition(rows: DataFrame, expression: str, what: str) -> None:
     """Check an expression that says yes or no; raises SettingsError as `columns_of` does, and for another type."""
     columns_of(rows, expression, what)
-    found = rows.select(F.expr(expression)).schema[0].dataType
+    found = type_of(rows, expression, what)
     if not isinstance(found, BooleanType):
         raise SettingsError(
             f"{what} should be true or false, it is {found.simpleString()}", "compare it with something"
         )
+
+
+def type_of(rows: DataFrame, expression: str, what: str) -> DataType:
+    """Return the type of a checked expression; raises SettingsError for one that no column has, such as an interval."""
+    made: Any = rows.select(F.expr(expression).alias("_"))._jdf.schema().head().dataType()
+    if "interval" in str(made.catalogString()):
+        raise SettingsError(f"{what} is of type {made.catalogString()}, which no column can have", "cast it to another")
+    return rows.select(F.expr(expression).alias("_")).schema[0].dataType
 
 
 def _depth(expression: str) -> int:

@@ -51,6 +51,7 @@ class InputTable:
     parts: tuple[Part, ...]
     folder_values: Mapping[str, Mapping[str, str | None]]  # file -> the wanted columns that its folders' names give
     passed_over: tuple[str, ...]  # what lies in the table's folder and is no file of it
+    twins: bool  # whether columns, or fields of one, differ by nothing but case
 
     @property
     def fingerprint(self) -> str:
@@ -90,8 +91,9 @@ class Footers:
 
     @property
     def twins(self) -> bool:
-        """Say whether columns differ by nothing but case."""
-        return len({name.lower() for name in self.names}) < len(self.names)
+        """Say whether columns, or fields of one, differ by nothing but case."""
+        alike = len({name.lower() for name in self.names}) < len(self.names)
+        return alike or any(columns.twins for columns in self.columns.values())
 
     def readable(self) -> dict[str, pa.DataType]:
         """Return the columns that Spark can read, each with the type of the first file that has a value of it."""
@@ -129,6 +131,7 @@ class Footers:
             tuple(Part(frozenset(files), columns) for files, columns in parts.values()),
             {file: values for file, values in folder_values.items() if values},
             self.found.passed_over,
+            self.twins,
         )
 
     def _held(self, file: str, name: str) -> FileColumn | None:

@@ -16,6 +16,7 @@ from crossweave.tables.times import check_times, time_in
 from crossweave.tables.values import values_in
 
 OWN_COLUMNS = ("item_id", "title", "cold", "first_seen", "last_seen")
+RUN_DATE = "run_date"
 REMOVED = "removed"
 """The rule that nobody sets: an item that left the catalog since the model was trained."""
 
@@ -39,31 +40,37 @@ class CatalogRules:
         return (REMOVED, *given, *(f"allow.{c}" for c in self.allow), *(f"block.{c}" for c in self.block))
 
 
+def check_names(rules: CatalogRules, attributes: Sequence[str]) -> None:
+    """Raise SettingsError naming the rule whose column the catalog will lack."""
+    columns = [*_own_columns(attributes), *(name for name in attributes if name.lower() != "item_id")]
+    named = [(f"allow.{c}", c) for c in rules.allow] + [(f"block.{c}", c) for c in rules.block]
+    named += [(f"at_most.{c}", c) for c in rules.at_most] + ([("freshness.column", rules.time)] if rules.time else [])
+    for rule, column in named:
+        if column not in columns:
+            raise SettingsError(
+                f"score.rules.{rule} names a column that the catalog lacks; it has {', '.join(columns)}",
+                "add the column to inputs.items.attributes",
+            )
+        twins = [name for name in columns if name.lower() == column.lower()]
+        if len(twins) > 1:
+            raise SettingsError(
+                f"score.rules.{rule}: {' and '.join(twins)} differ only in case, which rules do not tell apart",
+                "keep one of them in inputs.items.attributes, or derive one under another name",
+            )
+
+
 def check_rules(catalog: DataFrame, rules: CatalogRules, attributes: Sequence[str], date: datetime.date) -> None:
     """Raise SettingsError naming the rule where a condition cannot be computed or a column is not there.
 
     Raises InputContractError where the column of freshness holds no times.
     """
+    check_names(rules, attributes)
     columns = _in_columns(catalog, attributes, date)
     sample = catalog.sparkSession.createDataFrame([], columns.schema)
     if rules.available:
         check_condition(sample, rules.available, "score.rules.available")
     for name, condition in rules.segments.items():
         check_condition(sample, condition, f"score.rules.segments.{name}.items")
-    named = [(f"allow.{c}", c) for c in rules.allow] + [(f"block.{c}", c) for c in rules.block]
-    named += [(f"at_most.{c}", c) for c in rules.at_most] + ([("freshness.column", rules.time)] if rules.time else [])
-    for rule, column in named:
-        if column not in columns.columns:
-            raise SettingsError(
-                f"score.rules.{rule} names a column that the catalog lacks; it has {', '.join(columns.columns)}",
-                "add the column to inputs.items.attributes",
-            )
-        twins = [name for name in columns.columns if name.lower() == column.lower()]
-        if len(twins) > 1:
-            raise SettingsError(
-                f"score.rules.{rule}: {' and '.join(twins)} differ only in case, which rules do not tell apart",
-                "keep one of them in inputs.items.attributes, or derive one under another name",
-            )
     if rules.time:
         check_times(columns, rules.time, rules.time_unit, "score.rules.freshness.column", rules.time)
 
@@ -107,12 +114,16 @@ def _in_columns(
 
     An attribute hides a column of the catalog that has its name, all but the id.
     """
-    own = {name: F.col(name) for name in OWN_COLUMNS} | {"run_date": F.lit(date)}
-    hidden = {name.lower() for name in attributes} - {"item_id"}
-    own = {name: column for name, column in own.items() if name not in hidden}
+    own = {name: F.lit(date) if name == RUN_DATE else F.col(name) for name in _own_columns(attributes)}
     own |= {name: F.col(column) for name, column in (beside or {}).items()}
     kept = {name: F.try_element_at("attributes", F.lit(name)) for name in attributes if name.lower() != "item_id"}
     return catalog.select(*[column.alias(name) for name, column in (own | kept).items()])
+
+
+def _own_columns(attributes: Sequence[str]) -> list[str]:
+    """Return the catalog's own columns that no attribute hides."""
+    hidden = {name.lower() for name in attributes} - {"item_id"}
+    return [name for name in (*OWN_COLUMNS, RUN_DATE) if name not in hidden]
 
 
 def _holds(condition: str) -> Column:

@@ -12,7 +12,7 @@ from crossweave.storage.stores import Store
 KEEPERS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "_spark_metadata": "the output of a Spark stream"}
 """A folder that says which files of a table are live -> what the table is."""
 ICEBERG = ("metadata", ".metadata.json")
-"""The folder of an Iceberg table's log, and how its files end."""
+"""The folder of an Iceberg table's log, and what its files' names hold; an ending such as .gz may follow."""
 OF_ICEBERG = "an Iceberg table"
 
 
@@ -32,7 +32,7 @@ def refuse_keeper_in(name: str, root: Location, parts: Sequence[str]) -> None:
     """Raise InputContractError where a file, by the parts of its path below a folder, belongs to the log of a table."""
     for depth, part in enumerate(parts[:-1]):
         what = KEEPERS.get(part)
-        if what is None and (part, len(parts) - depth) == (ICEBERG[0], 2) and parts[-1].endswith(ICEBERG[1]):
+        if what is None and (part, len(parts) - depth) == (ICEBERG[0], 2) and ICEBERG[1] in parts[-1]:
             what = OF_ICEBERG
         if what is not None:
             folder = "/".join(parts[:depth])
@@ -55,7 +55,7 @@ def _asked(store: Store, folder: Location) -> str | None:
         if found:
             return KEEPERS[found[0]]
         log = store.names((folder / ICEBERG[0]).path) if ICEBERG[0] in near else []
-        return OF_ICEBERG if any(name.endswith(ICEBERG[1]) for name in log) else None
+        return OF_ICEBERG if any(ICEBERG[1] in name for name in log) else None
     except PermissionError:
         return None
     except SettingsError as error:

@@ -71,6 +71,8 @@ class Receipts:
         """Return a stage's last receipt, or None where it never completed."""
         path = self._folder / f"{stage}.json"
         value = _read(path) if path.is_file() else {}
+        if not value and self._folder.is_file():
+            raise SettingsError(f"{self._folder} is a file where a folder should be", "move it away")
         if "stage" not in value:  # or the stamp that the demo shop once had in its place
             return None
         if value["stage"] != stage:

@@ -15,7 +15,7 @@ from pyspark.sql.types import DataType, LongType, StringType, StructField, Struc
 from crossweave.errors import SettingsError
 from crossweave.storage.location import Location
 from crossweave.tables.contract import ANY, ColumnType
-from crossweave.tables.expressions import columns_of
+from crossweave.tables.expressions import columns_of, type_of
 from crossweave.tables.footers import Footers, InputTable, Part
 from crossweave.tables.leaf_types import kind_of, spark_type
 from crossweave.tables.paths import inner_name, read_parquet, spare_names
@@ -74,7 +74,7 @@ def check_source(
     plain = _empty(session, {column: spark_type(table.kinds[column]) for column in used})
     types: dict[str, DataType] = {}
     for column, expression in derived.items():
-        types[column] = plain.select(F.expr(expression).alias("_")).schema[0].dataType
+        types[column] = type_of(plain, expression, f"inputs.{name}.derived.{column}")
         found = kind_of(types[column])
         if column in columns and not columns[column].accepts(found):
             raise _bad(name, column, f"should be {columns[column].words}, is {found}", "cast it in the expression")
@@ -103,8 +103,7 @@ def _read_part(spark: SparkSession, table: InputTable, part: Part, files: Sequen
         top, below = column.path[0], _below(column)
         reads[top] = _merged(reads[top], below) if top in reads else below
     schema = StructType([StructField(top, kind) for top, kind in reads.items()])
-    twins = len({name.lower() for name in table.names}) < len(table.names)
-    session = _telling_case_apart(spark) if twins else spark
+    session = _telling_case_apart(spark) if table.twins else spark
     # By position: a user's column may have any name, be it that of a column of Spark's own.
     rows = read_parquet(session, [table.root / file for file in files], schema).toDF(*map(str, range(len(reads))))
     metadata = Column(rows._jdf.metadataColumn("_metadata"))
@@ -119,7 +118,7 @@ def _read_part(spark: SparkSession, table: InputTable, part: Part, files: Sequen
         for name, value in zip(part.columns, made, strict=True)
     ]
     rows = rows.select(*typed, file, metadata["row_index"].alias(ROW))
-    rows = DataFrame(_of_session(spark, rows), spark) if twins else rows
+    rows = DataFrame(_of_session(spark, rows), spark) if table.twins else rows
     return _with_folders(spark, table, rows, files)
 
 

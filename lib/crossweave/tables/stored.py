@@ -45,6 +45,13 @@ class FileColumns:
         self._found: dict[str, FileColumn | None] = {}
         self.names: list[str] = self._arrow.names
 
+    @property
+    def twins(self) -> bool:
+        """Say whether fields beside each other, at any depth, differ by nothing but case."""
+        paths = [leaf.path.split(".") for leaf in self._leaves]
+        every = {tuple(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
+        return len({tuple(map(str.lower, path)) for path in every}) < len(every)
+
     def find(self, name: str) -> FileColumn | None:
         """Return the column of this name, or the field of a struct that it names with dots; None: there is none."""
         if name not in self._found:

@@ -24,9 +24,9 @@ NUMBERS = (*INTEGERS, "float", "double", "decimal")
 FIRST_SECOND, END_SECOND = -62_135_596_800, 253_402_300_800  # years 1 to 9999: what Python, Arrow and Delta can say
 EARLIEST_EVENT = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 """Events are recorded by machines whose clocks begin here, and tensors keep -1 for "unknown". A 0 is taken as it is."""
-LONG_AGO = datetime.datetime(1973, 3, 3, 9, 46, 40, tzinfo=datetime.UTC)
-"""10^8 seconds after 1970: a whole column of events before it counts days, or milliseconds read as seconds, or dates
-written as numbers."""
+LONG_AGO = datetime.datetime(1980, 1, 1, tzinfo=datetime.UTC)
+"""A whole column of events before it counts days, milliseconds read as seconds, dates written as numbers, or the ticks
+of Windows read as nanoseconds."""
 NEVER = datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC)
 """From here on a time of change stands for "unknown" or "for ever"."""
 WHOLE = 0.9
@@ -34,7 +34,23 @@ WHOLE = 0.9
 
 _NUMBER = r"^[+-]?(\d{5,}(\.\d*)?|\d(\.\d+)?[eE]\+?\d+)$"  # four digits are a year
 _ISO = r"^[+-]?\d{4,6}(-\d{1,2}(-\d{1,2}([ T].*)?)?)?$"  # without a date, Spark would take a time for one of today
+_DATE = r"^([+-]?\d{4,6}-\d{1,2}-\d{1,2})"
+_REWRITTEN = (
+    (r"^(\d{4})(\d\d)(\d\d)[Tt](\d\d)", "$1-$2-$3T$4"),  # the basic format
+    (r"(T\d\d)(\d\d)(\d\d)", "$1:$2:$3"),
+    (r"(T\d\d)(\d\d)(?!\d)", "$1:$2"),
+    (rf"{_DATE}t", "$1T"),
+    (r"(\d)z$", "$1Z"),
+    (r"(:\d\d),(\d)", "$1.$2"),  # a comma before the fraction
+    (rf"{_DATE}[ T](\d\d)(?![\d:])", "$1T$2:00"),  # minutes, then seconds, that were left out
+    (r"(T\d{1,2}:\d{1,2}):?(?![\d:])", "$1:00"),
+)
+"""What ISO 8601 allows beyond what Spark reads."""
 _EXAMPLES = 1000
+TICKS = (11_644_473_600, 62_135_596_800)
+"""Seconds from where Windows (1601) and .NET (year 1) begin to count tenths of a microsecond, to 1970."""
+_EXCEL = (29_221, 73_051)
+"""What Excel counts in days (from 1899-12-30) between 1980 and 2100; days since 1970 reach the first in 2050."""
 _SECONDS_A_YEAR = 31_556_952
 
 
@@ -132,6 +148,9 @@ def _of_number(number: Column, whole: bool, unit: str) -> Column:
     within = (value >= float(FIRST_SECOND * parts)) & (value < float(END_SECOND * parts))  # NaN is above every number
     if whole and parts <= 10**6:
         micros = number.cast("bigint") * F.lit(10**6 // parts)
+    elif whole:  # to the exact microsecond below: `at_least` compares the numbers themselves
+        each = F.lit(parts // 10**6)
+        micros = F.call_function("div", number - F.pmod(number, each), each)
     else:
         micros = F.round(value * F.lit(10**6 / parts)).cast("bigint")
     return F.when(within, F.timestamp_micros(micros))
@@ -140,8 +159,17 @@ def _of_number(number: Column, whole: bool, unit: str) -> Column:
 def _of_text(name: str, unit: str) -> Column:
     text = F.expr(f"trim(cast({quoted(name)} as string))")
     number = F.when(text.rlike(_NUMBER), F.expr(f"try_cast(trim(cast({quoted(name)} as string)) as double)"))
-    moment = F.when(text.rlike(_ISO), F.expr(f"try_cast(trim(cast({quoted(name)} as string)) as timestamp)"))
-    return F.coalesce(_of_number(number, False, unit), _within_years(moment))
+    moment = F.when(text.rlike(_ISO), F.try_to_timestamp(text))
+    return F.coalesce(_of_number(number, False, unit), _within_years(moment), _within_years(_of_iso(text)))
+
+
+def _of_iso(text: Column) -> Column:
+    """Read the rest of what ISO 8601 allows: hour 24 is the next day's 0."""
+    for pattern, replacement in _REWRITTEN:
+        text = F.regexp_replace(text, pattern, replacement)
+    late, end = text.rlike(rf"{_DATE}T24:00:00(?!\.0*[1-9])"), F.expr("interval 1 day")
+    moment = F.try_to_timestamp(F.regexp_replace(text, "T24:", "T00:"))
+    return F.when(text.rlike(_ISO), F.when(late, moment + end).otherwise(F.try_to_timestamp(text)))
 
 
 def _within_years(time: Column) -> Column:
@@ -160,17 +188,22 @@ def _numbers(values: Sequence[str]) -> list[float]:
 
 
 def _mend(table: str, name: str, numbers: Sequence[float]) -> str:
-    """Say which setting makes times since 1973 of nearly all numbers; the year 2100 stands for "far ahead"."""
+    """Say which setting makes times since 1980 of nearly all numbers; the year 2100 stands for "far ahead"."""
 
     def fits(seconds: Sequence[float]) -> bool:
         return sum(LONG_AGO.timestamp() <= s < 4_102_444_800 for s in seconds) >= WHOLE * len(seconds)
 
-    unit = next((u for u, parts in UNITS.items() if fits([n / parts for n in numbers])), None)
-    if unit is not None:
-        return f"set {table}.time_unit: {unit}"
     column, expression = quoted(name), ""
-    if sum(19_730_303 <= n < 21_000_101 for n in numbers) >= WHOLE * len(numbers):
+    ticks = next((epoch for epoch in TICKS if fits([n / 10**7 - epoch for n in numbers])), None)
+    unit = next((u for u, parts in UNITS.items() if fits([n / parts for n in numbers])), None)
+    if ticks is not None:
+        expression = f"timestamp_micros(cast({column} as bigint) div 10 - {ticks}000000)"
+    elif unit is not None:
+        return f"set {table}.time_unit: {unit}"
+    elif sum(19_800_101 <= n < 21_000_101 for n in numbers) >= WHOLE * len(numbers):
         expression = f"try_to_timestamp(cast(cast({column} as bigint) as string), 'yyyyMMdd')"
+    elif sum(_EXCEL[0] <= n < _EXCEL[1] for n in numbers) >= WHOLE * len(numbers):
+        expression = f"timestamp_seconds((cast({column} as double) - 25569) * 86400)"
     elif fits([n * 86_400 for n in numbers]):
         expression = f"date_add(date'1970-01-01', cast({column} as int))"
     else:

@@ -196,6 +196,15 @@ def test_spark_s_failures_are_named_for_what_they_are(spark: SparkSession, tmp_p
     assert translate(caught(frame.collect)).message == f"{path} is gone"
 
 
+def test_a_checksum_file_of_an_earlier_file_is_named_with_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "g o.parquet"
+    pq.write_table(pa.table({"a": ["x"] * 3000}), path)
+    (tmp_path / ".g o.parquet.crc").write_bytes(b"crc\0\0\0\2\0" + b"\1\2\3\4" * 50)
+    found = translate(caught(spark.read.schema("a string").parquet(str(path)).collect))
+    assert isinstance(found, InputContractError)
+    assert str(path) in found.message and "remove the .crc file" in found.hint
+
+
 LOSES_ITS_JVM = """
 import os, signal, sys, threading, time
 from crossweave.config import load_settings

@@ -61,6 +61,10 @@ CHANGING = [
     "to_date('today')", "released < 'now'", "made between 'yesterday' and 'today'", "released in ('today')",
     "datediff('today', released)", "date_trunc('day', 'now')", "cast(concat('no', 'w') as timestamp)",
     "cast(if(price > 1, 'now', 'today') as timestamp)", "try_cast('now' as timestamp)",
+    "cast(array('10:30') as array<timestamp>)[0]", "cast(struct('10:30') as struct<a: timestamp>).a",
+    "cast(map('a', array('today')) as map<string, array<date>>)['a'][0]", "from_csv('10:30', 't timestamp').t",
+    "from_json('{\"t\":\"T10:30\"}', 't timestamp').t", "from_json('[\"10:30\"]', 'array<timestamp>')[0]",
+    "from_csv(concat('7,', '9:05'), 'a int, t timestamp_ntz').t", "from_json('{\"t\": \"now\"}', 't date').t",
     "transform(tags, t -> current_date)", "aggregate(tags, now(), (a, t) -> now())", "nvl(made, now())",
     "convert_timezone('Asia/Tokyo', made)", "current_timezone()", "current_user()", "current_user", "user()",
     "current_database()", "current_catalog()", "version()", "uuid()", "rand()", "randn(3)", "shuffle(tags)",
@@ -69,6 +73,16 @@ CHANGING = [
     "(select max(id) from range(3))", "exists(select 1)", "price in (select id from range(3))",
     "transform(tags, t -> (select 1))",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["from_json(title, 't timestamp').t", "from_csv(concat('2025-01-01T10:30:00,', title), 't timestamp, b string').t",
+     "from_json(concat('{\"t\":\"', title, '\"}'), 't date').t", "from_json('{\"t\": \"10:30\"}', 't string').t",
+     "cast(array('2025-01-01 10:30:00') as array<timestamp>)[0]"],
+)  # fmt: skip
+def test_times_that_name_their_day_may_be_read_of_texts(rows: DataFrame, expression: str) -> None:
+    columns_of(rows, expression, "x")
 
 
 @pytest.mark.parametrize("expression", CHANGING)

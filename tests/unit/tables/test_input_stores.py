@@ -197,6 +197,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "colon": lambda path: path.rename(path.with_name("b:1.parquet")),
     "delta": lambda path: write(path.parent / "x" / "_delta_log" / "0.json", {"id": [1]}),
     "iceberg": lambda path: write(path.parent / "x" / "metadata" / "v1.metadata.json", {"id": [1]}),
+    "packed iceberg": lambda path: write(path.parent / "metadata" / "v1.metadata.json.gz", {"id": [1]}),
     "hudi": lambda path: write(path.parent / ".hoodie" / "hoodie.properties", {"id": [1]}),
     "stream": lambda path: write(path.parent / "_spark_metadata" / "0", {"id": [1]}),
 }

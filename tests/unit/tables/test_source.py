@@ -252,6 +252,21 @@ def test_columns_that_differ_only_in_case_are_told_apart_and_refused_where_both_
     assert str(path) in message and "'name' and 'Name'" in message
 
 
+@pytest.mark.parametrize("value", [{"text": "small", "Text": "LARGE"}, {"deep": {"a": 1, "A": 2}, "text": "small"}])
+def test_fields_that_differ_only_in_case_are_told_apart_too(spark: SparkSession, tmp_path: Path, value: dict):
+    path = write(tmp_path / "a.parquet", {"pic": [value], "title": ["t"]})
+    assert read(spark, path, {"pic.text": TEXT, "title": TEXT}) == {"pic.text": ["small"], "title": ["t"]}
+    if "Text" in value:
+        assert read(spark, path, {"pic.Text": TEXT, "pic.text": TEXT}) == {"pic.Text": ["LARGE"], "pic.text": ["small"]}
+
+
+def test_a_derived_column_of_a_type_that_no_column_has_is_refused_by_its_setting(spark: SparkSession, tmp_path: Path):
+    path = write(tmp_path / "a.parquet", {"n": [1]})
+    for expression in ("make_interval(n)", "array(make_dt_interval(n))", "interval '1' month"):
+        with pytest.raises(SettingsError, match=r"inputs\.items\.derived\.x is of type .*interval.*, which no column"):
+            check_source(lambda: spark, "items", str(path), {}, {"x": expression})
+
+
 def test_derived_columns_see_users_columns_by_their_names_and_ours_not_at_all(spark: SparkSession, tmp_path: Path):
     columns = {"a.b": [2], "_file": ["mine"], "c__file": ["yours"], "at": pa.array([10**9], pa.timestamp("ns"))}
     path = write(tmp_path / "a.parquet", columns | {"n": pa.nulls(1)})

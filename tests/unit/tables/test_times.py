@@ -9,6 +9,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from crossweave.errors import InputContractError
+from crossweave.tables.expressions import columns_of
+from crossweave.tables.item_gaps import item_gaps
+from crossweave.tables.item_rows import ItemColumns
 from crossweave.tables.paths import inner_name
 from crossweave.tables.times import as_time, at_least, check_times, known_time, latest_event, plausible, wrong_column
 
@@ -74,6 +77,19 @@ def test_a_time_of_change_that_stands_for_unknown_is_none(spark: SparkSession):
         ("int", [20250131], "20250131 as seconds since 1970 is in the year 1970", "'yyyyMMdd'"),
         ("int", [20089], "in the year 1970", "date_add(date'1970-01-01', cast(`bought at` as int))"),
         ("int", [77], "in the year 1970", "timestamp_seconds(`bought at` + 1577836800)"),
+        ("double", [45658.5], "in the year 1970", "timestamp_seconds((cast(`bought at` as double) - 25569) * 86400)"),
+        (
+            "bigint",
+            [133_801_632_000_000_000],
+            "is in the year",
+            "cast(`bought at` as bigint) div 10 - 11644473600000000",
+        ),
+        (
+            "bigint",
+            [638_712_864_000_000_000],
+            "is in the year",
+            "cast(`bought at` as bigint) div 10 - 62135596800000000",
+        ),
         ("string", ["01.02.2025"], "such as '01.02.2025'", "try_to_timestamp(`bought at`, "),
         ("date", [datetime.date(1811, 1, 1)], "such as '1811-01-01'", "derived"),
     ],
@@ -86,9 +102,67 @@ def test_a_column_in_another_unit_is_told_with_a_value_its_year_and_the_setting(
     assert error.message.startswith("inputs.interactions.time: 3 of 3 values in 'bought at' ")
     assert message in error.message
     assert hint in error.hint
-    if "derived" in error.hint and sql_type == "int":  # what is proposed can be computed, and is a time since 1973
+    if "derived" in error.hint and sql_type in (
+        "int",
+        "bigint",
+        "double",
+    ):  # what is proposed can be computed, and fits
         expression = error.hint.split('"')[1]
-        assert rows.select(F.expr(f"cast({expression} as timestamp) > timestamp'1973-03-03'")).first()[0]
+        assert columns_of(rows, expression, "derived") == {"bought at"}
+        moment = rows.select(F.expr(f"cast({expression} as timestamp)").cast("string")).first()[0]
+        assert moment >= "2020-01-01" and (sql_type == "int" or moment.startswith("2025-01-01"))
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2025-01-31T10:00Z", "2025-01-31 10:00:00"),
+        ("2025-01-31T10:00+02:00", "2025-01-31 08:00:00"),
+        ("2025-01-31 10:00", "2025-01-31 10:00:00"),
+        ("2025-01-31T10:00 Europe/Berlin", "2025-01-31 09:00:00"),
+        ("2025-01-31T10", "2025-01-31 10:00:00"),
+        ("2025-01-31T10-05:00", "2025-01-31 15:00:00"),
+        ("2025-01-31T10:00:00,5", "2025-01-31 10:00:00.5"),
+        ("2025-01-31T10:00:00.123456789Z", "2025-01-31 10:00:00.123456"),
+        ("20250131T100000Z", "2025-01-31 10:00:00"),
+        ("20250131T1000+0200", "2025-01-31 08:00:00"),
+        ("20250131T10", "2025-01-31 10:00:00"),
+        ("2025-01-31t10:00:00z", "2025-01-31 10:00:00"),
+        ("2025-01-31T24:00:00", "2025-02-01 00:00:00"),
+        ("2025-01-31T24:00Z", "2025-02-01 00:00:00"),
+        ("2025-01-31T24:00:01", None),
+        ("2025-01-31T24:30:00", None),
+        ("2025-01-31T25:00", None),
+        ("2025-02-30T10:00Z", None),
+        ("T10:00Z", None),
+        ("10:00", None),
+        ("2025-01-31T", None),
+        ("2025-01-31Tnow", None),
+    ],
+)
+def test_every_form_of_iso_8601_is_read(spark: SparkSession, text: str, moment: str | None):
+    rows = spark.createDataFrame([(text,), (f" {text} ",)], "t string")
+    found = rows.select(as_time(rows, "t").cast("string")).collect()
+    assert [row[0] for row in found] == [moment] * 2
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_number_s_own_moment_is_never_before_the_filter_that_it_names(spark: SparkSession, unit: str):
+    parts = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    values = [SECONDS * parts + more for more in (0, 1, 499, 500, 501, 600, 999)] + [-1, -999, -1000]
+    rows = spark.createDataFrame([(value,) for value in values], f"{inner_name('t')} bigint")
+    times = [F.unix_micros(as_time(rows, inner_name("t"), unit)).alias("at"), F.col(inner_name("t")).alias("t")]
+    for row in rows.select(*times).collect():
+        assert row["at"] == row["t"] * 10**6 // parts
+        assert rows.where(at_least(rows, "t", unit, row["at"])).where(F.col(inner_name("t")) == row["t"]).count() == 1
+
+
+def test_times_of_change_in_another_unit_are_told_by_the_setting(spark: SparkSession):
+    rows = spark.createDataFrame([(SECONDS,), (SECONDS + 30,)], f"{inner_name('at')} bigint")
+    with pytest.raises(InputContractError, match="2 of 2 times, all before 1980, in 'at'") as raised:
+        item_gaps(rows, ItemColumns("id", None, None, [], "at", {}, "ns"))
+    assert raised.value.hint == "set inputs.items.time_unit: s"
+    assert item_gaps(rows, ItemColumns("id", None, None, [], "at", {}, "s")) == []
 
 
 def test_kept_attributes_that_are_read_as_times_must_mostly_be_some(spark: SparkSession):

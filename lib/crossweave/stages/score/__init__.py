@@ -10,7 +10,9 @@ from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.scoring.reranks import build_reranks
 from crossweave.stages.score.ann import check_index
-from crossweave.stages.score.night import CODE_VERSION, Night
+from crossweave.stages.score.night import CODE_VERSION, Night, check_conditions
+from crossweave.stages.score.rules import catalog_rules
+from crossweave.tables.item_rules import check_names
 from crossweave.tables.receipt_details import Scored, Tensors, Trained
 from crossweave.tables.receipts import Receipt
 
@@ -18,12 +20,14 @@ STAGE = "score"
 
 
 def check_scoring(settings: Settings) -> None:
-    """Refuse, before anything is trained, a re-rank step that there is not and an index that the model will not have.
+    """Refuse, before anything is trained, a re-rank step or a rule's column that there is not, and an index that the
+    model will not have.
 
     Raises SettingsError. Scoring alone asks the trained model, which may be of other settings.
     """
     build_reranks(settings.score.rerank or {})
     check_index(settings)
+    check_names(catalog_rules(settings), settings.inputs.items.attributes)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Score(Stage[ScoreBasis]):
     def check(self, settings: Settings) -> None:
         """Look for the re-rank steps, and whether the model will have an index."""
         check_scoring(settings)
+
+    def check_with_spark(self, context: StageContext) -> None:
+        """Look for the columns and conditions of the rules."""
+        check_conditions(context)
 
     def basis(self, context: StageContext) -> ScoreBasis:
         """Take the last model, and the tables of ingest and tensors."""

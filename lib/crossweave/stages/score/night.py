@@ -187,6 +187,17 @@ class Night:
         return item_rules(ruled_items(catalog, self.read("item_index"), given, attributes, date), given, settings)
 
 
+def check_conditions(context: StageContext) -> None:
+    """Raise SettingsError where the rules name a column that there will not be, or hold SQL that cannot be computed."""
+    rules, settings = catalog_rules(context.settings), context.settings
+    if rules == CatalogRules():
+        return
+    spark = context.spark
+    check_segments(spark.createDataFrame([], spark_schema("users")), _segments(settings), _user_attributes(settings))
+    catalog = spark.createDataFrame([], spark_schema("catalog"))
+    check_rules(catalog, rules, settings.inputs.items.attributes, context.date)
+
+
 def _segments(settings: Settings) -> dict[str, str]:
     return {name: rule.users for name, rule in settings.score.rules.segments.items()}
 

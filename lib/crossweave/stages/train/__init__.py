@@ -17,7 +17,9 @@ from crossweave.stages.train.searching import search_settings
 from crossweave.storage.location import Location
 from crossweave.tables.receipt_details import Trained
 from crossweave.tables.receipts import Receipt
-from crossweave.training.planning import check_model, model_facts
+from crossweave.training.device import choose_device
+from crossweave.training.planning import check_model, model_facts, rank_limits
+from crossweave.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Train(Stage[TrainBasis]):
     def check(self, settings: Settings) -> None:
         """Look for every part of the model, and what it takes."""
         check_model(settings)
+
+    def check_with_spark(self, context: StageContext) -> None:
+        """Look whether Spark and this machine can train so; what the nodes of a cluster have, only they know."""
+        master = str(context.spark.sparkContext.master)
+        rank_limits(context.settings, master)
+        if master.startswith("local["):
+            Precision(context.settings.train.precision, choose_device(context.settings.train.device, 0))
 
     def basis(self, context: StageContext) -> TrainBasis:
         """Take the last tensor set."""
