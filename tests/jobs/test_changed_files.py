@@ -26,6 +26,7 @@ modalities:
   facts: {kind: attributes, columns: [year], encoder: numbers}
 """
 YEAR = r"cast(nullif(regexp_extract(title, '\\\\((\\\\d{4})\\\\)$', 1), '') as int)"
+SINCE = 1_700_000_000  # what the times of change below are counted from
 OLD, NEW = "old part%20 ä+.parquet", "sub=1/new.parquet"
 
 
@@ -48,7 +49,7 @@ class Shop:
             {
                 "item_id": list(titles),
                 "title": list(titles.values()),
-                "changed": pa.array(times or [None] * len(titles), pa.int64()),
+                "changed": pa.array([t and SINCE + t for t in times or [None] * len(titles)], pa.int64()),
             }
         )
         pq.write_table(table, path, compression="none", use_dictionary=False)
@@ -160,22 +161,24 @@ def test_rows_whose_time_of_change_was_seen_before_keep_their_hashes_and_the_oth
     ]
 
 
+@pytest.mark.parametrize(("limit", "read"), [("item_rows.KNOWN_ROWS", True), ("item_rows.KNOWN_CELLS", False)])
 def test_where_too_many_rows_are_new_to_travel_every_row_of_a_changed_file_is_read(
-    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, limit: str, read: bool
 ):
     shop = Shop(tmp_path, updated_at="changed")
     shop.items(OLD, {"a": "Lamp", "b": "Mug (1970)"}, [1000, 2000])
     shop.night()
-    monkeypatch.setattr("crossweave.tables.item_rows.KNOWN_ROWS", 1)
+    monkeypatch.setattr(f"crossweave.tables.{limit}", 1)
+    monkeypatch.setattr("crossweave.tables.payloads.BROADCAST_ROWS", 1)
     shop.items(OLD, {"a": "Lamp?", "b": "Mug!", "z": "Vase"}, [1000, 3000, 500])
     second = shop.night()
     assert {i: row["title"] for i, row in shop.catalog().items()} == {
-        "a": "Lamp?",
+        "a": "Lamp?" if read else "Lamp",  # of the same time as before
         "b": "Mug!",
         "z": "Vase",
         "c": "Rug",
     }
-    assert second["metrics"]["embed.text.encoded"] == 3
+    assert second["metrics"]["embed.text.encoded"] == 2 + read
 
 
 def test_a_derived_column_is_an_attribute_and_a_modality_like_any_other(shop_of_three: Shop):

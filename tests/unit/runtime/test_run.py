@@ -265,6 +265,14 @@ def test_latest_points_at_the_newest_run_also_when_it_failed(make_settings: Call
     assert [path.name for path in latest.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_folder_in_the_place_of_latest_is_named_with_what_to_do(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings()
+    (Path(settings.workspace) / "runs" / "latest").mkdir(parents=True)
+    written, _ = execute(settings, works)
+    assert written["exit_code"] == 2
+    assert "latest is a folder where a link" in written["error"]["message"]
+
+
 def test_a_stage_is_given_the_run_s_date_folder_and_workspace(make_settings: Callable[..., Settings]) -> None:
     settings, seen = make_settings(), []
 

@@ -62,3 +62,9 @@ def test_a_table_that_the_stage_did_not_know_yet_is_named_with_what_to_run(tmp_p
         writes["user_index"]
     with pytest.raises(SettingsError, match=r"stage embed .* no table history"):
         Receipts(tmp_path).required("embed").reads["history"]
+
+
+def test_a_file_where_the_folder_should_be_is_named_and_not_taken_for_a_stage_that_never_ran(tmp_path: Path) -> None:
+    (tmp_path / "receipts").touch()
+    with pytest.raises(SettingsError, match="receipts is a file where a folder should be"):
+        Receipts(tmp_path).required("embed")
