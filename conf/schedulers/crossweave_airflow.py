@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, BaseOperator, Param, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # of the checkout, where this file is a link
@@ -29,16 +31,28 @@ def date_of(context: Any) -> str:
     return str((run.logical_date or run.run_after).date())
 
 
-def run_stage(stage: str) -> dict[str, str]:
-    """Run a stage and return where its record and report lie; raises what makes Airflow try again, or not."""
-    context = get_current_context()
-    more = crossweave_night.shlex.split(context["params"]["words"])
-    outcome = crossweave_night.run(stage, date_of(context), NIGHT, more=more)
-    if outcome.again:
-        raise AirflowException(str(outcome))
-    if outcome.code:
-        raise AirflowFailException(str(outcome))
-    return {"record": outcome.record, "report": outcome.report, "status": str(outcome.result.get("status"))}
+class StageOperator(BaseOperator):
+    """Runs the stage that its task is named after."""
+
+    process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Any) -> dict[str, str]:
+        """Return where record and report lie; raises what makes Airflow try again, or not."""
+        more = shlex.split(context["params"]["words"])
+        outcome = crossweave_night.run(self.task_id, date_of(context), NIGHT, more=more, started=self._keep)
+        if outcome.again:
+            raise AirflowException(str(outcome))
+        if outcome.code:
+            raise AirflowFailException(str(outcome))
+        return {"record": outcome.record, "report": outcome.report, "status": str(outcome.result.get("status"))}
+
+    def on_kill(self) -> None:
+        """Stop the job; Airflow kills this process some seconds later, and the job ends on its own."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def _keep(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
 
 
 def tell(context: Any) -> None:
@@ -68,9 +82,4 @@ with DAG(
     tags=["crossweave"],
     doc_md=__doc__,
 ) as dag:
-    before = None
-    for name in NIGHT.stages:
-        stage = task(task_id=name)(run_stage)(name)
-        if before is not None:
-            before >> stage
-        before = stage
+    chain(*(StageOperator(task_id=stage) for stage in NIGHT.stages))

@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -103,8 +104,18 @@ def verdict(exit_code: int, result: Mapping[str, Any] | None) -> int:
     return exit_code or BUG
 
 
-def run(job: str, date: str, night: Night, say: Say = say_now, more: Sequence[str] = ()) -> Outcome:
-    """Run a job of ./submit.sh to its end, which comes by SIGTERM after the night's hours, and return its outcome."""
+def run(
+    job: str,
+    date: str,
+    night: Night,
+    say: Say = say_now,
+    more: Sequence[str] = (),
+    started: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+) -> Outcome:
+    """Run a job of ./submit.sh to its end, which comes by SIGTERM after the night's hours, and return its outcome.
+
+    `started` is handed the process, for a scheduler that ends tasks from elsewhere.
+    """
     said: deque[str] = deque(maxlen=200)
     process = subprocess.Popen(
         [str(night.home / "submit.sh"), job, *night.words, *more, "--date", date],
@@ -116,6 +127,7 @@ def run(job: str, date: str, night: Night, say: Say = say_now, more: Sequence[st
         text=True,
         errors="replace",
     )
+    started(process)
     reader = threading.Thread(target=_pass_on, args=(process.stdout, said, say), daemon=True)
     reader.start()
     try:
@@ -125,12 +137,10 @@ def run(job: str, date: str, night: Night, say: Say = say_now, more: Sequence[st
     finally:  # also where the scheduler ends this task
         _stop(process)
         reader.join(STOP_SECONDS)
-    record = _named("record: ", said)
+    record, report = _named("record: ", said), _named("report: ", said)
     result = _read(record, night.home) if record else None
-    lines = list(said)[-LAST_LINES:]
-    return Outcome(
-        job, date, verdict(process.returncode, result), record, _named("report: ", said), result or {}, lines
-    )
+    code = verdict(process.returncode, result)
+    return Outcome(job, date, code, record, report, result or {}, list(said)[-LAST_LINES:])
 
 
 def alert(text: str, night: Night) -> None:
@@ -168,8 +178,9 @@ def _read(record: str, home: Path) -> dict[str, Any] | None:
         if "://" not in record:
             text = (home / record).read_text(encoding="utf-8")
         else:
-            command, environment = [home / ".venv/bin/python", "-c", READ, record], {"PYTHONPATH": str(home / "lib")}
-            done = subprocess.run(command, env=os.environ | environment, capture_output=True, timeout=120, check=True)
+            command = [str(home / ".venv/bin/python"), "-c", READ, record]
+            environment = os.environ | {"PYTHONPATH": str(home / "lib")}
+            done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
             text = done.stdout.decode()
         result = json.loads(text)
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -184,6 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--date", default=datetime.datetime.now(datetime.timezone.utc).date().isoformat())  # noqa: UP017
     given, more = parser.parse_known_args(arguments)
     night = Night.of(os.environ)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TRY_AGAIN))  # which stops the job on its way
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import wait_for
 from environments import Environment
 from support import DATE, REPOSITORY
 
@@ -40,12 +42,18 @@ class Airflow:
 
     def run(self, *words: str, **variables: str) -> str:
         """Run a program of its environment; returns what it wrote."""
+        said = self.home / "said"
+        process = self.start(said, *words, **variables)
+        assert process.wait(SECONDS) == 0, said.read_text("utf-8", "replace")[-5000:]
+        return said.read_text("utf-8", "replace")
+
+    def start(self, said: Path, *words: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start one, which writes into a file."""
         own = {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PY")} | own | variables
-        program = str(self.programs / words[0])
-        done = subprocess.run([program, *words[1:]], env=environment, capture_output=True, text=True, timeout=SECONDS)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
+        command = [str(self.programs / words[0]), *words[1:]]
+        with said.open("wb") as stream:
+            return subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
 
     def loaded(self, **variables: str) -> dict[str, Any]:
         """Return the one DAG as Airflow understands it."""
@@ -104,3 +112,17 @@ def test_a_task_is_tried_again_on_75_and_fails_at_once_on_3(
     assert told.exists() == (state == "failed")
     if told.exists():
         assert f"record: {run / 'run_result.json'}" in told.read_text(encoding="utf-8")
+
+
+def test_a_task_that_airflow_ends_stops_its_job(airflow: Airflow, words: list[str], tmp_path: Path) -> None:
+    variables = {"CROSSWEAVE_WORDS": shlex.join(words)}
+    said = tmp_path / "said"
+    task = airflow.start(said, "airflow", "tasks", "test", "crossweave", "ingest", DATE, **variables)
+    latest = tmp_path / "ws" / "runs" / "latest"
+    wait_for(lambda: latest.exists() or task.poll() is not None)
+    task.send_signal(signal.SIGTERM)  # of which a worker's task hears before it is killed
+    task.wait(SECONDS)
+    record = read_json(latest / "run_result.json")
+    assert record["exit_code"] == 75 and "SIGTERM" in record["error"]["message"]
+    text = said.read_text("utf-8", "replace")  # of a task that has seen its job end
+    assert f"crossweave ingest of {DATE} ended with exit code 75" in text and "new_state=up_for_retry" in text

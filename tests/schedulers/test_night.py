@@ -14,12 +14,14 @@ import crossweave_night
 import psutil
 import pytest
 from crossweave_night import Night
+from documented import wait_for
 from support import DATE, REPOSITORY
 
 from crossweave import pipeline
 from crossweave.config import load_settings
 from crossweave.storage.lease import hold
 from crossweave.storage.location import Location
+from crossweave.storage.records import read_json
 
 MakeNight = Callable[..., Night]
 PROGRAM = REPOSITORY / "conf" / "schedulers" / "crossweave_night.py"
@@ -143,3 +145,16 @@ def test_a_failed_command_of_the_alert_leaves_the_code_of_the_job(words: list[st
     failed = cron(words, "ingest", *more, CROSSWEAVE_ON_FAILURE="exit 7")
     assert failed.returncode == 3 and "is tried again" not in failed.stderr
     assert "CROSSWEAVE_ON_FAILURE: " in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_a_night_that_is_stopped_stops_its_job(words: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, str(PROGRAM), "ingest", "--date", DATE]
+    environment = os.environ | {"CROSSWEAVE_WORDS": shlex.join(words)}
+    quiet = subprocess.DEVNULL
+    night = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+    latest = tmp_path / "ws" / "runs" / "latest"
+    wait_for(lambda: latest.exists() or night.poll() is not None)
+    (job,) = psutil.Process(night.pid).children()
+    night.terminate()
+    assert night.wait(60) == 75 and not job.is_running()
+    assert "SIGTERM" in read_json(latest / "run_result.json")["error"]["message"]
