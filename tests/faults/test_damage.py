@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from support import Chain, Night
 
-from crossweave.stages.embed import EMBED
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.export import EXPORT
 from crossweave.stages.ingest import INGEST
@@ -18,7 +17,7 @@ from crossweave.stages.train import TRAIN
 
 pytestmark = pytest.mark.slow
 
-STAGES = {stage.name: stage for stage in (INGEST, EMBED, TENSORS, TRAIN, SCORE, EVALUATE, EXPORT)}
+STAGES = {stage.name: stage for stage in (INGEST, TENSORS, TRAIN, SCORE, EVALUATE, EXPORT)}
 TOMORROW = "2026-01-03"
 
 
@@ -45,7 +44,6 @@ OPENERS = [
     ("tensors/*/manifest.json", "train", {}, "tensors"),
     ("tensors/*/items/part-*.parquet", "score", {"seed": 5}, "tensors"),
     ("tensors/*/sequences/part-*.parquet", "train", {"train__max_epochs": 1}, "tensors"),
-    ("encoders/facts-*.json", "embed", {"seed": 5}, "embed"),
     ("receipts/train.json", "score", {}, "train"),
     ("receipts/ingest.json", "ingest", {}, "ingest"),
 ]
