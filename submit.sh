@@ -23,6 +23,8 @@ jobs    pipeline   every stage in order; with no more words, on the generated de
         evaluate   metrics and the HTML report
         export     write recommendations for other systems
         query      show what a user gets, what is near an item, what a sentence finds
+        served     list what was served when
+        rollback   serve the run before again, or the one of --to RUN
         gc         remove data that nothing reads any more
         plan       say what a run would do, and change nothing
         doctor     check this machine, and with --spark-conf the cluster, and say how to mend each finding
@@ -247,7 +249,7 @@ run_job() {
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case "$verb" in
-  pipeline | evaluate | export | plan | doctor | query | pack) file=$verb ;;
+  pipeline | evaluate | export | plan | doctor | query | served | rollback | pack) file=$verb ;;
   ingest) file=ingest_catalog ;;
   pretrain) file=pretrain_encoders ;;
   embed) file=embed_items ;;
@@ -268,6 +270,6 @@ case "$verb" in
     case " $* " in *" --spark-conf "*) run_job doctor "$@" ;; esac
     PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/doctor.py" "$@"
     ;;
-  demo | gc | query | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
+  demo | gc | query | served | rollback | pack) PYTHONPATH="$ROOT/lib" exec "$PYTHON" "$ROOT/jobs/$file.py" "$@" ;; # they need no Spark
   *) run_job "$file" "$@" ;;
 esac

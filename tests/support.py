@@ -127,7 +127,7 @@ def described(folder: Place) -> tuple[TensorFile, ...]:
 
 def chain_of(run_id: str, reads: dict[str, int], writes: dict[str, int], folder: str = "x") -> served.Chain:
     """Return receipts of one run, whose tensors, model and scored vectors lie in folders of one name."""
-    details = Ingested(), Tensors(folder, "warm"), Trained(folder), Scored("warm", scored=folder)
+    details = Ingested(), Tensors(folder, "warm"), Trained(folder), Scored("warm", scored=folder, origin=run_id)
     names = ("ingest", "tensors", "train", "score")
     receipts = (Receipt(s, s, run_id, reads, writes, 1, own) for s, own in zip(names, details, strict=True))
     return served.Chain(*receipts)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import query
+import rollback
 from documented import Reader, commands, settings_of_ones_own
 from stores import S3Server
-from support import DATE, TINY, Night, lists_of, rows_of, setting
+from support import DATE, TINY, Chain, Night, lists_of, rows_of, setting
 
+from crossweave.storage.lease import hold
 from crossweave.storage.location import Location
+from crossweave.tables.promoting import serve
+from crossweave.tables.receipts import Receipts
+from crossweave.tables.served import load_served
 
 SMALL = {"demo.items": 60, "demo.users": 40, "demo.interactions": 800}
 
@@ -39,6 +46,28 @@ def test_one_command_brings_the_shop_to_a_bucket_and_gives_the_lists_of_a_local_
     shown.ends(0)
     assert any(line.split()[:1] == ["1"] for line in shown.said), shown.said
     assert not list(reader.folder.iterdir())  # a URL taken for a path of this machine would lie here
+
+
+@pytest.mark.slow
+def test_a_rollback_in_a_bucket_waits_for_the_lease_and_serves_what_is_whole(night: Night, s3: Location) -> None:
+    workspace = s3 / "ws"
+    workspace.upload_folder(night.chain.workspace)
+    first = load_served(workspace)
+    details = replace(first.chain.score.details, origin="of a bad day")
+    score = replace(first.chain.score, run_id="20260103T000000-pipeline-bad", details=details)
+    Receipts(workspace).publish(score)
+    serve(workspace, replace(first.chain, score=score), "2026-01-03", score.run_id)
+    words = Chain(workspace, night.chain.root).words()
+    with hold(workspace, "a night"):
+        assert rollback.main(words) == 75
+    assert rollback.main(words) == 0
+    assert load_served(workspace).chain == first.chain
+    assert "Served now: the run of <b>2026-01-02</b>" in (workspace / "runs" / "index.html").text()
+    assert query.main([*words, "--user", lists_of(workspace)[0][0]]) == 0
+    ((model, _),) = [(p, e) for p, e in (workspace / "models").walk() if p.name == "model.safetensors"]
+    model.remove()
+    assert rollback.main([*words, "--to", score.run_id]) == 3
+    assert load_served(workspace).chain == first.chain
 
 
 @pytest.mark.slow

@@ -11,11 +11,12 @@ import pytest
 from pyspark.sql import SparkSession
 from support import Chain, chain_of
 
+from crossweave.artifacts.learned import LEARNED
 from crossweave.runtime.job import run_job
 from crossweave.stages.collect import COLLECT
 from crossweave.stages.embed import EMBED
 from crossweave.stages.ingest import INGEST
-from crossweave.tables import garbage, served
+from crossweave.tables import garbage, promoting, served
 from crossweave.tables.receipt_details import Scored, Trained
 from crossweave.tables.receipts import Receipt, Receipts
 from crossweave.tables.store import TableStore
@@ -181,14 +182,26 @@ def test_what_is_served_stays_though_the_stages_have_moved_on(nights: Shop):
     for name in ("older", "served", "other"):
         (models / name).mkdir(parents=True)
         (models / name / "model.json").write_bytes(b"x")
-    served.serve(nights.chain.workspace, chain(0, "older"), "2026-01-01", "one")
-    served.serve(nights.chain.workspace, chain(1, "served"), "2026-01-02", "two")
+    learned = LEARNED.place(nights.chain.workspace, "a" * 64).local
+    learned.mkdir(parents=True)
+    (learned / "learned.json").write_bytes(b"x")
+    gone = chain(9, "gone")  # of tables that were made anew since: nothing to keep, and nothing to stop for
+    promoting.serve(nights.chain.workspace, gone, "2025-12-31", "zero")
+    older = served.Promotion(learned={"text": "a" * 64})
+    promoting.serve(nights.chain.workspace, chain(0, "older"), "2026-01-01", "one", older)
+    promoting.serve(nights.chain.workspace, chain(1, "served"), "2026-01-02", "two")
     shutil.rmtree(nights.chain.workspace / "runs")
     nights.age(days=30)
-    nights.collect(gc__keep_versions=1)
+    nights.collect(gc__keep_versions=1)  # gc.keep_served of the results before it stay, to roll back to
+    for table in ("catalog", "item_rows"):
+        assert [nights.readable(table, v) for v in range(4)] == [True, True, False, True]
+    assert sorted(p.name for p in models.iterdir()) == ["older", "served"]
+    assert learned.exists()
+    nights.collect(gc__keep_versions=1, gc__keep_served=0)
     for table in ("catalog", "item_rows"):
         assert [nights.readable(table, v) for v in range(4)] == [False, True, False, True]
     assert [p.name for p in models.iterdir()] == ["served"]
+    assert not learned.exists()
 
 
 def test_a_damaged_log_is_refused_with_3_and_nothing_is_removed(nights: Shop):

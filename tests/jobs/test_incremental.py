@@ -13,8 +13,10 @@ import pytest
 from support import Chain, Night
 
 from crossweave.stages.ingest import INGEST
+from crossweave.stages.rollback import Rollback
 from crossweave.stages.score import SCORE
 from crossweave.stages.train import TRAIN
+from crossweave.tables.served import load_served
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +101,18 @@ def test_a_night_between_trainings_scores_who_changed_and_equals_a_full_pass(nig
     assert {key: row["item_id"] for key, row in rows_of(chain).items()} == {
         key: row["item_id"] for key, row in rows_of(full).items()
     }
+    _nights_that_nothing_judges_are_served_and_rolled_back(chain, first["run_id"], [second["run_id"], third["run_id"]])
+
+
+def _nights_that_nothing_judges_are_served_and_rolled_back(chain: Chain, first: str, then: list[str]) -> None:
+    served = load_served(chain.workspace)
+    assert [(one.runs, one.promotion.why) for one in served.generations[1:]] == [
+        ([first], "nothing is held out to judge it by"),
+        (then, "nothing is held out to judge it by"),  # of one result: only the date is new
+    ]
+    result = chain.run([Rollback()])
+    assert result["exit_code"] == 0, result["error"]
+    assert load_served(chain.workspace).run_id == first
 
 
 def test_other_settings_and_another_model_score_everybody(night: Night, tmp_path: Path):

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import query
+import rollback
+import served
 from support import Chain, Night, chain_of, stage
 
 from crossweave import pipeline
@@ -23,8 +25,11 @@ from crossweave.stages.evaluate.promotion import reasons_against
 from crossweave.stages.export import EXPORT
 from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import _forget_old_sets
+from crossweave.storage.lease import hold
 from crossweave.storage.location import Location
-from crossweave.tables.served import serve
+from crossweave.tables.promoting import serve
+from crossweave.tables.served import load_served
+from crossweave.tables.store import TableStore
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +107,81 @@ def test_a_worse_model_is_refused_and_the_old_one_stays_served(night: Night, tmp
     assert new != old
     assert new == sorted((row["user_id"], row["rank"], int(row["item_id"])) for row in chain.table("recommendations"))
     assert chain.attempt([EVALUATE], **bad) == 0  # what is served already is not refused
+    _it_is_rolled_back_and_stays_so(chain, bad, old, new, weights, tmp_path, capsys)
+
+
+def _it_is_rolled_back_and_stays_so(
+    chain: Chain, bad: dict[str, Any], old: list[tuple], new: list[tuple], weights: bytes, folder: Path, capsys
+) -> None:
+    """What a rollback does to readers and to the nights after it: part of the test above, which has two results."""
+    ungated = bad | {"evaluate__gate": None}
+    first, second = (one.runs[-1] for one in load_served(chain.workspace).generations)
+    with hold(Location.of(chain.workspace), "another-run"):
+        assert rollback.main(chain.words()) == 75
+    told = rolled_back(chain)
+    assert (told["job"], told["stages"][0]["facts"]["served"]) == ("rollback", first)
+    assert told["stages"][0]["facts"]["instead_of"] == second
+    assert told["stages"][0]["seconds"] < 20  # on a busy machine
+    for pairs in (ungated, bad):
+        assert lists(exported(chain, folder / "back", **pairs)) == old
+    assert exported(chain, folder / "back-model", "model", "safetensors", **ungated)
+    assert (folder / "back-model" / "model.safetensors").read_bytes() == weights
+    assert rolled_back(chain)["status"] == "noop"
+
+    capsys.readouterr()
+    assert served.main(chain.words()) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("→ served now") and f"  {first}  of 2026-01-02" in said[0]
+    assert [line.split()[0] for line in said if not line.startswith(" ")].count("✗") == 2  # the refused nights
+    assert any("rollback by command" in line for line in said)
+
+    result = chain.run([SCORE, EVALUATE], **bad | {"date": "2026-01-04"})
+    assert result["exit_code"] == 0, result["error"]
+    assert "took this result back: the run of 2026-01-02 stays served" in stage(result, "evaluate")["warnings"][-1]
+    page = (chain.workspace / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    assert "This run is not served." in page and "took this result back" in page
+    nothing_new = ungated | {"date": "2026-01-04"}
+    result = chain.run([EVALUATE], **nothing_new)  # not by a promotion of what a gate would refuse either
+    assert (result["exit_code"], stage(result, "evaluate")["rows_out"]) == (0, 0)
+    assert "took this result back" in stage(result, "evaluate")["warnings"][-1]
+    assert lists(exported(chain, folder / "later", **nothing_new)) == old
+    result = chain.run([SCORE, EVALUATE], **bad | {"date": "2026-01-05", "seed": 5})
+    assert result["exit_code"] == 4  # something is new: the gate compares with what is served
+    assert "the run of 2026-01-02 stays served" in result["error"]["message"]
+
+    kept = chain.run([COLLECT], gc__keep_days=0, gc__keep_versions=1, gc__keep_served=1)
+    assert kept["exit_code"] == 0, kept["error"]
+    rolled_back(chain, "--to", second)
+    assert lists(exported(chain, folder / "undone", **ungated)) == new
+    _what_is_damaged_is_not_rolled_back_to(chain, first, second)
+
+
+def _what_is_damaged_is_not_rolled_back_to(chain: Chain, first: str, second: str) -> None:
+    known = load_served(chain.workspace)
+    target = known.generations[0].chain
+    model = chain.workspace / "models" / target.model / "model.safetensors"
+    table = TableStore(chain.workspace / "tables").required("recommendations", target.score.writes["recommendations"])
+    tensors = next((chain.workspace / "tensors" / target.tensor_set / "sequences").glob("part-*"))
+    for path in (model, Path(table.places[0].path), tensors):
+        aside = path.rename(path.with_name("aside"))
+        result = rolled_back(chain, code=3)
+        assert str(path) in result["error"]["message"]
+        assert f"run {first} cannot be served again" in result["error"]["message"]
+        aside.rename(path)
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "model.safetensors" in rolled_back(chain, code=3)["error"]["message"]
+    model.write_bytes(whole)
+    never = rolled_back(chain, "--to", "20260101T000000-pipeline-000000", code=2)
+    assert "was never served" in never["error"]["message"]
+    assert load_served(chain.workspace) == known
+    rolled_back(chain, "--to", first)
+
+
+def rolled_back(chain: Chain, *words: str, code: int = 0) -> dict[str, Any]:
+    """Run the job; returns its record."""
+    assert rollback.main([*chain.words(), *words]) == code
+    return json.loads((chain.workspace / "runs" / "latest" / "run_result.json").read_text(encoding="utf-8"))
 
 
 def _the_drift_is_measured(result: dict[str, Any], night: Night) -> None:
@@ -133,10 +213,12 @@ def test_the_served_tensors_are_kept_beside_the_last_two(tmp_path: Path) -> None
         manifest.save()
         os.utime(sets / name / "manifest.json", (age, age))
     serve(tmp_path, chain_of("r", {}, {}, "b"), "2026-01-02", "r")
-    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
+    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"), 0)
     assert sorted(path.name for path in sets.iterdir()) == ["a", "b", "d"]
     serve(tmp_path, chain_of("q", {}, {}, "d"), "2026-01-03", "q")
-    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"))
+    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"), 1)  # one to roll back to
+    assert sorted(path.name for path in sets.iterdir()) == ["a", "b", "d"]
+    _forget_old_sets(Location.of(tmp_path), Location.of(sets / "d"), 0)
     assert sorted(path.name for path in sets.iterdir()) == ["a", "d"]
 
 

@@ -21,7 +21,20 @@ def submit(*words: str) -> subprocess.CompletedProcess:
 def test_help_lists_every_job():
     shown = submit("help")
     assert shown.returncode == 0
-    for job in ("pipeline", "ingest", "embed", "tensors", "train", "score", "evaluate", "export", "demo", "doctor"):
+    for job in (
+        "pipeline",
+        "ingest",
+        "embed",
+        "tensors",
+        "train",
+        "score",
+        "evaluate",
+        "export",
+        "demo",
+        "doctor",
+        "served",
+        "rollback",
+    ):
         assert f"\n        {job} " in shown.stdout or f"jobs    {job} " in shown.stdout
 
 

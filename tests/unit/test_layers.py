@@ -21,7 +21,7 @@ MIDDLE = {
     "evaluation": {"encoders"},
     "feeding": {"storage", "tables"},
     "pretraining": {"alignment", "artifacts", "config", "encoders", "feeding", "storage", "training"},
-    "runtime": {"config", "storage", "tables", "artifacts", "feeding"},
+    "runtime": {"config", "storage", "tables", "artifacts", "evaluation", "feeding"},
     "scoring": {"alignment"},
     "storage": set(),
     "tables": {"storage"},

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from crossweave.errors import ArtifactError
-from crossweave.storage.copies import FileMark, mark_file, verified, verified_folder
+from crossweave.storage.copies import FileMark, check_sizes, mark_file, verified, verified_folder
 from crossweave.storage.location import Location
 from crossweave.storage.names import temporary
 from crossweave.storage.records import Place, read_record, write_record
@@ -68,6 +68,11 @@ class Sealed:
         """Map an array into memory, copy-on-write: torch wants writable ones, and a host's processes share the rest."""
         array: np.ndarray = np.load(self.path(f"{name}.npy"), mmap_mode="c", allow_pickle=False)
         return array
+
+    def check_sizes(self) -> None:
+        """Look whether every file is where it was put; raises ArtifactError naming the first that is not."""
+        marks = {self.folder / name: mark for name, mark in self.files.items()}
+        check_sizes(marks, f"file of the {self.kind.word}", self.kind.remedy(self.folder))
 
     def verify(self) -> None:
         """Compare every file; raises ArtifactError naming the first that differs."""

@@ -271,6 +271,7 @@ class CollectSettings(Section):
 
     keep_days: Annotated[int, Field(ge=0, le=36_500)]
     keep_versions: Positive
+    keep_served: Annotated[int, Field(ge=0, le=29)]
     dry_run: bool
 
 

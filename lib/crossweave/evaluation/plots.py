@@ -17,10 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-OURS = "#3a86c8"
-BASELINE = "#8a929e"
-# mid-tones with a contrast of 3:1 or more on white and on the page's dark ground
-PALETTE = ("#3a86c8", "#c9741f", "#2f9e77", "#9a6bc9", "#d1566a", "#2596a6", "#918a2c", BASELINE)
+from crossweave.evaluation.colours import BASELINE, OURS
 
 _INK = "#010203"  # becomes currentColor: the page's ink
 _STYLE = {

@@ -1,23 +1,23 @@
 """The report of a run: one HTML file that needs no network, made from a ReportContent.
 
 `render_report` turns the records into rows and geometry (percentages of bars, thumbnails, charts); the page itself is
-`report.html.j2`, read through importlib.resources so that it is found inside a zip too.
+`report.html.j2`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from crossweave.evaluation import formats
+from crossweave.evaluation.colours import PALETTE
+from crossweave.evaluation.pages import page_environment, tone_of
 from crossweave.evaluation.pictures import thumbnail_data_uri
-from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, calibration_svg, curve_svg
+from crossweave.evaluation.plots import bars_svg, calibration_svg, curve_svg
 from crossweave.evaluation.report_content import (
     OVERALL_SLICE,
     CalibrationRow,
@@ -32,8 +32,6 @@ from crossweave.evaluation.report_content import (
 from crossweave.evaluation.report_spaces import example_views, map_view
 
 _TEMPLATE = "report.html.j2"
-_GOOD = frozenset({"done", "ok", "success", "succeeded", "complete", "completed"})
-_BAD = frozenset({"failed", "error", "aborted", "killed", "refused by the gate"})
 
 
 def render_report(content: ReportContent) -> str:
@@ -42,62 +40,43 @@ def render_report(content: ReportContent) -> str:
     Every text of `content` is escaped, pictures become data URIs (a broken one becomes a placeholder), and a part
     without data says so in a sentence. The same content gives the same page.
     """
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        metric=formats.format_metric,
-        count=formats.format_count,
-        seconds=formats.format_seconds,
-        share=formats.format_share,
-        score=formats.format_score,
-        points=formats.format_points,
-        curve=formats.format_curve_value,
-        metric_name=formats.format_metric_name,
-    )
     thumbnail = functools.cache(thumbnail_data_uri)
-    return environment.get_template(_TEMPLATE).render(
-        run=content.run,
-        tone=_tone(content.run.status),
-        headline=[_headline(metric) for metric in content.run.headline],
-        stages=[_stage(row) for row in content.stages],
-        total_seconds=sum(row.seconds for row in content.stages if not row.earlier),
-        longest=max((row.seconds for row in content.stages), default=0.0) or 1.0,
-        curves=_curves(content),
-        metric_rows=content.metrics,
-        has_baseline=any(row.baseline is not None for row in content.metrics),
-        other_baselines=list(dict.fromkeys(name for row in content.metrics for name in row.others)),
-        left_out=content.left_out,
-        refused=content.refused,
-        stays=content.stays,
-        warnings=content.warnings,
-        drift=content.drift,
-        pointwise=content.pointwise,
-        calibration=content.calibration,
-        calibration_chart=_calibration_chart(content.calibration),
-        comparisons=_differences(content.comparisons),
-        charts=_metric_charts(content.metrics),
-        families=_slice_families(content.slices, _headline_at(content.run.headline)),
-        quarantine=[row for row in content.quarantine if row.count],
-        quarantined_ever=sum(max(row.count, row.ever) for row in content.quarantine),
-        quarantined=sum(row.count for row in content.quarantine),
-        worst=max((row.count for row in content.quarantine), default=0) or 1,
-        map=map_view(content.map),
-        retrieval=content.retrieval,
-        examples=example_views(content.retrieval, thumbnail),
-        cards=_cards(content.cards, thumbnail),
-        settings=content.settings,
-        ours_colour=OURS,
-        baseline_colour=BASELINE,
+    return (
+        page_environment()
+        .get_template(_TEMPLATE)
+        .render(
+            run=content.run,
+            tone=tone_of(content.run.status),
+            headline=[_headline(metric) for metric in content.run.headline],
+            stages=[_stage(row) for row in content.stages],
+            total_seconds=sum(row.seconds for row in content.stages if not row.earlier),
+            longest=max((row.seconds for row in content.stages), default=0.0) or 1.0,
+            curves=_curves(content),
+            metric_rows=content.metrics,
+            has_baseline=any(row.baseline is not None for row in content.metrics),
+            other_baselines=list(dict.fromkeys(name for row in content.metrics for name in row.others)),
+            left_out=content.left_out,
+            refused=content.refused,
+            stays=content.stays,
+            warnings=content.warnings,
+            drift=content.drift,
+            pointwise=content.pointwise,
+            calibration=content.calibration,
+            calibration_chart=_calibration_chart(content.calibration),
+            comparisons=_differences(content.comparisons),
+            charts=_metric_charts(content.metrics),
+            families=_slice_families(content.slices, _headline_at(content.run.headline)),
+            quarantine=[row for row in content.quarantine if row.count],
+            quarantined_ever=sum(max(row.count, row.ever) for row in content.quarantine),
+            quarantined=sum(row.count for row in content.quarantine),
+            worst=max((row.count for row in content.quarantine), default=0) or 1,
+            map=map_view(content.map),
+            retrieval=content.retrieval,
+            examples=example_views(content.retrieval, thumbnail),
+            cards=_cards(content.cards, thumbnail),
+            settings=content.settings,
+        )
     )
-
-
-def _template(name: str) -> str:
-    return importlib.resources.files("crossweave.evaluation").joinpath(name).read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -143,11 +122,6 @@ class _ReasonBar:
     colour: str
     left: float  # percent of the track
     width: float
-
-
-def _tone(status: str) -> str:
-    word = status.strip().lower()
-    return "good" if word in _GOOD else "bad" if word in _BAD else "plain"
 
 
 def _percent(part: float, whole: float) -> float:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from crossweave.evaluation.colours import PALETTE
 from crossweave.evaluation.pictures import thumbnail_data_uri
-from crossweave.evaluation.plots import PALETTE
 from crossweave.evaluation.report_content import EmbeddingMap, FoundPicture, MapPoint, Retrieval
 
 COLOURS, OTHER_COLOUR = PALETTE[:-1], PALETTE[-1]

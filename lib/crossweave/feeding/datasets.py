@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from crossweave.storage.copies import FileMark, mark_of, verified
+from crossweave.storage.copies import FileMark, check_sizes, mark_of, verified
 from crossweave.storage.location import Location
 
 
@@ -48,6 +48,11 @@ class Datasets(abc.ABC):
     def rows(self, dataset: str, shard: int = 0, shards: int = 1) -> int:
         """Return the rows of a shard."""
         return sum(file.rows for file in self.files(dataset)[shard::shards])
+
+    def check_sizes(self, dataset: str) -> None:
+        """Look whether every file is there, without reading one; raises ArtifactError naming the first that is not."""
+        files = zip(self.places(dataset), self.files(dataset), strict=True)
+        check_sizes({place: file.mark for place, file in files}, "tensor file", self.remedy)
 
     def verified(self, dataset: str, shard: int = 0, shards: int = 1) -> list[Path]:
         """Return a shard's files, on this machine; ArtifactError naming the first that is not as it was written."""

@@ -28,31 +28,35 @@ from crossweave.storage.location import Location
 Say = Callable[[str], None]
 StageList = Sequence[Stage[Any]]
 FIRST_YEAR, LAST_YEAR = 1970, 2199
+NO_WORDS: Mapping[str, str] = {}
 
 
 def run_job(
     job: str,
-    stages: StageList | Callable[[Settings], StageList],
+    stages: StageList | Callable[..., StageList],
     arguments: Sequence[str],
     say: Say,
+    words: Mapping[str, str] = NO_WORDS,
 ) -> int:
     """Run a job's stages with the settings of its command line; returns the exit code. Nothing secret is said.
 
-    `stages` may depend on the settings; each may refuse them before anything is started.
+    `stages` may depend on the settings, and on the job's own words (option -> what stands for its value), which come by
+    their names; each may refuse them before anything is started.
     """
     with stoppable():
-        return _run_job(job, stages, arguments, lambda line: say(redacted(line)))
+        return _run_job(job, stages, arguments, lambda line: say(redacted(line)), words)
 
 
 def _run_job(
     job: str,
-    stages: StageList | Callable[[Settings], StageList],
+    stages: StageList | Callable[..., StageList],
     arguments: Sequence[str],
     say: Say,
+    words: Mapping[str, str],
 ) -> int:
     try:
-        settings, date = parse(job, arguments)
-        chosen = stages(settings) if callable(stages) else stages
+        own, settings, date = parse_with(job, arguments, words)
+        chosen = stages(settings, **own) if callable(stages) else stages
         for stage in chosen:
             stage.check(settings)
         trackers = open_trackers(settings)

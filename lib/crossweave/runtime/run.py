@@ -15,6 +15,7 @@ from typing import Any
 from crossweave.config import Settings, settings_yaml
 from crossweave.errors import CrossweaveError, SettingsError
 from crossweave.runtime.log import close_log, open_log
+from crossweave.runtime.nights import write_page
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 from crossweave.runtime.stage import Stage, StageContext, perform
@@ -39,7 +40,7 @@ class Run:
         self.run_id = f"{stamp}-{job}-{os.environ.get(RUN_TOKEN) or uuid.uuid4().hex[:6]}"
         self.place = Location.of(settings.workspace) / "runs" / self.run_id
         self.result = RunResult(self.place, self.run_id, job, date)
-        self.trackers, self.warnings = trackers, list[str]()
+        self.trackers, self.warnings, self._held = trackers, list[str](), False
         remote = None if self.place.is_local else tempfile.TemporaryDirectory(prefix="crossweave-run-")
         self._scratch = remote  # removed with this object
         self.folder = self.place.local if remote is None else Path(remote.name)
@@ -58,6 +59,7 @@ class Run:
         leave_word(self._last_words)
         try:
             with self._lock():
+                self._held = True
                 self._point_latest()
                 self.context.check_before_work(stages)
                 for stage in stages:
@@ -84,6 +86,8 @@ class Run:
             self.result.fail(error)
         settings = self.context.settings
         self.warnings = publish(self.trackers, facts_of(self.result, settings, self.folder), settings.tracking.seconds)
+        if self._held:  # else the run that holds the workspace makes it
+            write_page(self.context.workspace, gated=settings.evaluate.gate is not None)
         with suppress(OSError):
             close_log(handler)
         with suppress(CrossweaveError, OSError):

@@ -28,9 +28,10 @@ from crossweave.tables.served import load_served
 class Collect(Stage[Basis]):
     """Removes old table versions' data, attempts that never committed, unused feature tables and models.
 
-    Never touched: what a receipt or a run of the last `gc.keep_days` names, the newest `gc.keep_versions` of every
-    table, every version that was the newest in those days, and anything younger than they are. Everything is found
-    before anything is removed; a damaged table raises TableError and nothing is removed.
+    Never touched: what a receipt or a run of the last `gc.keep_days` names, what is served and the `gc.keep_served`
+    results before it, the newest `gc.keep_versions` of every table, every version that was the newest in those days,
+    and anything younger than they are. Everything is found before anything is removed; a damaged table raises
+    TableError and nothing is removed.
     """
 
     name = "gc"
@@ -53,20 +54,25 @@ def _collect(context: StageContext, record: StageRecord) -> None:
     settings = context.settings.gc
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=settings.keep_days)
     store, workspace = context.tables, context.workspace
-    used, served = _in_use(context, before)
+    used, folders = _in_use(context, before)
+    spare, to_roll_back_to = _to_roll_back_to(context)
+    folders |= to_roll_back_to
     names = table_names(store)
-    unused = [n for n in names if n.startswith(FEATURES) and n not in used and last_change(store, n) < before]
+    wanted = used.keys() | spare.keys()
+    unused = [n for n in names if n.startswith(FEATURES) and n not in wanted and last_change(store, n) < before]
     files = [
         garbage
         for name in names
         if name not in unused
-        for garbage in table_garbage(store, name, used.get(name, ()), settings.keep_versions, before)
+        for garbage in table_garbage(
+            store, name, used.get(name, ()), settings.keep_versions, before, spare.get(name, set())
+        )
     ]
     tables = [folder_garbage(store.folder(name)) for name in unused]
     models = [
-        old for room in ("models", "learned", "training") for old in _old_folders(workspace / room, served, before)
+        old for room in ("models", "learned", "training") for old in _old_folders(workspace / room, folders, before)
     ]
-    scored = _old_folders(workspace / "scored", served, before)
+    scored = _old_folders(workspace / "scored", folders, before)
     if not settings.dry_run:
         for garbage in (*files, *tables, *models, *scored):
             garbage.place.remove()
@@ -103,6 +109,21 @@ def _in_use(context: StageContext, since: datetime.datetime) -> tuple[dict[str, 
     folders = {LEARNED.place(context.workspace, fingerprint).name for fingerprint in learned.artifacts}
     folders |= {trained.details.folder for trained, _ in chains if trained is not None}
     return used, folders | {scored.details.scored for _, scored in chains if scored is not None}
+
+
+def _to_roll_back_to(context: StageContext) -> tuple[dict[str, set[int]], set[str]]:
+    """Return the table versions and the folders of what is served, and of the results to roll back to."""
+    served = load_served(context.workspace)
+    spare: dict[str, set[int]] = defaultdict(set)
+    folders: set[str] = set()
+    for known in served.kept(context.settings.gc.keep_served) if served is not None else ():
+        chain = known.chain
+        folders |= {chain.model, chain.score.details.scored}
+        folders |= {LEARNED.place(context.workspace, learned).name for learned in known.promotion.learned.values()}
+        for versions in (versions for receipt in chain for versions in (receipt.reads, receipt.writes)):
+            for name, version in versions.items():
+                spare[name].add(version)
+    return spare, folders
 
 
 def _old_folders(room: Location, used: set[str], before: datetime.datetime) -> list[Garbage]:

@@ -25,7 +25,7 @@ from crossweave.storage.location import Location
 from crossweave.tables.encoder_states import EncoderStates
 from crossweave.tables.receipts import Receipts
 from crossweave.tables.schema import feature_table
-from crossweave.tables.served import served_chain
+from crossweave.tables.served import load_served, served_chain
 from crossweave.tables.store import TableStore
 from crossweave.training.item_tower import gather_items
 
@@ -117,6 +117,9 @@ class Query:
         spec, states = self.settings.encoders[encoder_name], EncoderStates(self.workspace)
         pretrain = Receipts(self.workspace).latest("pretrain")
         learned = pretrain.details.of(encoder_name) if pretrain is not None else []
+        served = load_served(self.workspace)  # after a rollback stage pretrain may have gone on to others
+        promoted = served.generations[served.now].promotion.learned if served is not None else {}
+        learned = list(dict.fromkeys(filter(None, [*learned, promoted.get(name)])))
         begun = [] if self.settings.pretrain.is_fresh(encoder_name) else [""]
         for fingerprint in (*learned, *begun):
             files = LearnedEncoder.open(self.workspace, fingerprint).places() if fingerprint else {}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from crossweave.errors import ArtifactError, SettingsError, TryAgainError
 from crossweave.storage.host import host_folder
-from crossweave.storage.location import Location
+from crossweave.storage.location import Location, entries
 from crossweave.storage.names import temporary
 
 YOUNG_SECONDS = 300  # a copy asked for in that time stays, however many there are
@@ -48,6 +48,17 @@ def mark_of(place: Location) -> FileMark:
             found.update(part)
             size += len(part)
     return FileMark(size, found.hexdigest())
+
+
+def check_sizes(marks: Mapping[Location, FileMark], what: str, remedy: str) -> None:
+    """Look whether files are there, without reading them; ArtifactError naming the first that is gone or differs.
+
+    A copy of this host says nothing of the store.
+    """
+    for place, entry in zip(marks, entries(list(marks)), strict=True):
+        if entry is None or entry.size != marks[place].size:
+            found = "is gone" if entry is None else f"has {entry.size} bytes instead of {marks[place].size}"
+            raise ArtifactError(f"{what} {place} {found}", remedy)
 
 
 def verified(place: Location, mark: FileMark, what: str, remedy: str) -> Path:

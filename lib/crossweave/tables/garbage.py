@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from crossweave.errors import TableError
@@ -33,12 +33,18 @@ def table_names(store: TableStore) -> list[str]:
 
 
 def table_garbage(
-    store: TableStore, name: str, in_use: Iterable[int], keep_versions: int, before: datetime.datetime
+    store: TableStore,
+    name: str,
+    in_use: Iterable[int],
+    keep_versions: int,
+    before: datetime.datetime,
+    spare: Set[int] = frozenset(),
 ) -> list[Garbage]:
     """Return the data files of a table that no kept version names and that are older than `before`.
 
-    Kept are the versions `in_use`, the newest `keep_versions`, and every version that was the newest one at any time
-    since `before`. Raises TableError where a version in use does not exist, or the log is damaged.
+    Kept are the versions `in_use`, the newest `keep_versions`, every version that was the newest one at any time
+    since `before`, and those `spare` ones that the log still knows. Raises TableError where a version in use does not
+    exist, or the log is damaged.
     """
     commits = store.commits(name)
     newest = max(commits)
@@ -49,7 +55,8 @@ def table_garbage(
             "restore the table's folder from a backup; nothing was removed",
         )
     replaced = {version: commits.get(version + 1) for version in commits}
-    kept = {v for v, when in replaced.items() if when is None or when >= before or v > newest - keep_versions} | wanted
+    kept = {v for v, when in replaced.items() if when is None or when >= before or v > newest - keep_versions}
+    kept |= wanted | (spare & commits.keys())
     live = set().union(*(store.data_files(name, version) for version in kept))
     folder = store.folder(name)
     return [

@@ -87,6 +87,7 @@ class Scored:
     scored: str = ""  # folder of the scored vectors, below scored/
     held_out_known: int = 0  # pairs that the lists would be judged by and were made with
     basis: str = ""  # where score.incremental: the fingerprint of all that every list depends on
+    origin: str = ""  # fingerprint of what decides the lists but for the date
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Evaluated:
     judged: str = ""  # the run of the score stage that was judged
     comparisons: dict[str, Any] = field(default_factory=dict)  # rows, left_out: what the gate can be asked again by
     drifted: list[str] = field(default_factory=list)  # the warnings of drift that no other encoder explains
+    headline: list[dict[str, Any]] = field(default_factory=list)  # figures of the summary: name, value, low, high
 
 
 Embedded = dict[str, Feature]

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from crossweave.evaluation import formats, pictures
+from crossweave.evaluation.colours import BASELINE, OURS, PALETTE
 from crossweave.evaluation.pictures import thumbnail_data_uri
-from crossweave.evaluation.plots import BASELINE, OURS, PALETTE, bars_svg, curve_svg
+from crossweave.evaluation.plots import bars_svg, curve_svg
 
 THIN = "\u202f"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from crossweave.errors import SettingsError
+from crossweave.tables.promoting import serve
 from crossweave.tables.receipt_details import Evaluated, Ingested, Scored, Tensors, Trained
 from crossweave.tables.receipts import Receipt, Receipts
-from crossweave.tables.served import Chain, load_served, serve, served_chain
+from crossweave.tables.served import Chain, load_served, served_chain
 
 
 def night(workspace: Path, run: str) -> Chain:

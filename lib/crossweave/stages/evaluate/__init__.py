@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ from crossweave.config import Settings
 from crossweave.errors import SettingsError
 from crossweave.evaluation.judge import REORDERING
 from crossweave.evaluation.report import render_report
-from crossweave.evaluation.report_content import MetricRow, SliceRow
+from crossweave.evaluation.report_content import HeadlineMetric, MetricRow, SliceRow
 from crossweave.redaction import without_remembered
 from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.serving import withdrawn
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.content import headline, report_content, retrieval_figures
@@ -125,7 +127,8 @@ class Evaluate(Stage[EvaluateBasis]):
         record.ledgers = {"users": Ledger(work.users_in, len(work.users), work.users_in - len(work.users))}
         record.writes = {"metrics": _store(work, metrics, slices, basis.fingerprint)}
         path = context.place / "report.html"
-        content = report_content(work, metrics, slices, refused, drift, pairs)
+        unserved = {"refused by the gate": refused, "taken back": list(filter(None, [withdrawn(context, chain)]))}
+        content = report_content(work, metrics, slices, unserved, drift, pairs)
         path.put(without_remembered(render_report(content)))
         record.metrics = _of_rankings(work, metrics, slices) | retrieval_figures(content.retrieval) | pairs.metrics
         record.metrics |= {f"drift.{row.name.replace(' ', '_')}": row.value for row in drift}
@@ -134,6 +137,8 @@ class Evaluate(Stage[EvaluateBasis]):
         record.notes += pairs.notes
         record.warnings = warnings_of(drift)
         record.note = _summary(work, metrics, path)
+        figures = [_plain(figure) for figure in headline(metrics, work.headline_k)]
+        record.facts = {"headline": figures}
         details = Evaluated(
             report=str(path),
             summary=record.note,
@@ -142,6 +147,7 @@ class Evaluate(Stage[EvaluateBasis]):
             judged=chain.score.run_id,
             comparisons=as_details(work.comparisons, work.left_out),
             drifted=warnings_of(of_the_data(drift, before, chain)),
+            headline=figures,
         )
         return basis.receipt(context, record, details)
 
@@ -153,6 +159,13 @@ class Evaluate(Stage[EvaluateBasis]):
 
 
 EVALUATE = Evaluate()
+
+
+def _plain(figure: HeadlineMetric) -> dict[str, Any]:
+    """Return a figure of the summary as the record and the receipt keep it."""
+    values = {"value": figure.value, "low": figure.low, "high": figure.high}
+    known = {key: value for key, value in values.items() if value is not None and math.isfinite(value)}
+    return {"name": figure.name, **{key: float(known[key]) if key in known else None for key in values}}
 
 
 def _of_rankings(work: Judging, metrics: list[MetricRow], slices: list[SliceRow]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -73,12 +74,13 @@ def report_content(
     judging: Judging,
     metrics: list[MetricRow],
     slices: list[SliceRow],
-    refused: list[str],
+    unserved: Mapping[str, list[str]],
     drift: list[DriftRow],
     pairs: Pointwise,
 ) -> ReportContent:
-    """Return all that the report shows of a judged run."""
+    """Return all that the report shows of a judged run; `unserved` says by status why it is not served."""
     context = judging.context
+    refused = [why for reasons in unserved.values() for why in reasons]
     versions = {"crossweave": __version__, "python": platform.python_version()} | {
         name: metadata.version(name) for name in PACKAGES
     }
@@ -94,7 +96,7 @@ def report_content(
             date=context.date.isoformat(),
             job=context.job,
             protocol=PROTOCOLS[judging.protocol],
-            status="refused by the gate" if refused else "done",
+            status=next((status for status, reasons in unserved.items() if reasons), "done"),
             versions=versions,
             headline=headline(metrics, judging.headline_k),
         ),

@@ -11,13 +11,14 @@ from crossweave.errors import PromotionRefusedError, SettingsError
 from crossweave.evaluation.gate import refusals
 from crossweave.evaluation.report_content import ComparisonRow
 from crossweave.runtime.record import StageRecord
+from crossweave.runtime.serving import promote, withdrawn
 from crossweave.runtime.stage import StageContext
 from crossweave.scoring.baselines import POPULARITY
 from crossweave.stages.evaluate.baselines import chosen_baselines
 from crossweave.stages.evaluate.judging import PREVIOUS
 from crossweave.tables.receipt_details import Evaluated
 from crossweave.tables.receipts import Receipt
-from crossweave.tables.served import Chain, load_served, serve
+from crossweave.tables.served import Chain, load_served
 
 
 def check_gate(settings: Settings) -> None:
@@ -100,18 +101,27 @@ def reconsidered(context: StageContext, last: Receipt[Evaluated]) -> Receipt[Eva
 
 
 def settle(context: StageContext, record: StageRecord, chain: Chain, receipt: Receipt[Evaluated]) -> None:
-    """Serve the judged chain, or raise PromotionRefusedError and leave the old one served."""
+    """Serve the judged chain, or leave the old one served: with a warning where a rollback took this result back.
+
+    Raises PromotionRefusedError where the gate does not let it pass.
+    """
     refused, served = receipt.details.refused, load_served(context.workspace)
     if served is not None and served.chain.score == chain.score:
         return
-    if not refused:
-        serve(context.workspace, chain, context.date.isoformat(), context.run_id)
-        record.note += "\n  served from now on"
+    if not refused or withdrawn(context, chain):
+        why = "passed the gate" if context.settings.evaluate.gate is not None else "evaluated, no gate is set"
+        promote(context, record, chain, why, _figure(receipt.details.headline))
         return
     raise PromotionRefusedError(
         f"evaluate.gate refused the new model: {'; '.join(refused)}; {what_stays(context)}",
         f"look at {receipt.details.report}; to serve it anyway: the same command with --set evaluate.gate=null",
     )
+
+
+def _figure(headline: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figure by which a run is told from another: NDCG, or the first of the summary."""
+    ranked = [figure for figure in headline if figure["name"].startswith("ndcg@")]
+    return next(iter([*ranked, *headline]), {})
 
 
 def what_stays(context: StageContext) -> str:

@@ -7,14 +7,17 @@ from typing import Any
 
 from crossweave.config import Settings
 from crossweave.runtime.record import Ledger, StageRecord
+from crossweave.runtime.serving import promote
 from crossweave.runtime.stage import Basis, Stage, StageContext
 from crossweave.scoring.reranks import build_reranks
 from crossweave.stages.score.ann import check_index
 from crossweave.stages.score.night import CODE_VERSION, Night, check_conditions
 from crossweave.stages.score.rules import catalog_rules
+from crossweave.storage.records import digest
 from crossweave.tables.item_rules import check_names
 from crossweave.tables.receipt_details import Scored, Tensors, Trained
 from crossweave.tables.receipts import Receipt
+from crossweave.tables.served import Chain
 
 STAGE = "score"
 
@@ -96,8 +99,14 @@ class Score(Stage[ScoreBasis]):
             scored=night.vectors.folder.name,
             held_out_known=leakage.found,
             basis=night.basis if settings.incremental else "",
+            origin=digest({name: fact for name, fact in basis.facts.items() if name != "date"}),
         )
         return basis.receipt(context, record, details)
+
+    def settle(self, context: StageContext, basis: ScoreBasis, receipt: Receipt[Scored], record: StageRecord) -> None:
+        """Serve lists that no evaluation will judge, because nothing is held out."""
+        if context.settings.split.method == "none" and context.settings.evaluate.gate is None:
+            promote(context, record, Chain.latest(context.workspace), "nothing is held out to judge it by", {})
 
 
 SCORE = Score()

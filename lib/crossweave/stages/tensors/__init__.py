@@ -97,7 +97,7 @@ class BuildTensors(Stage[TensorsBasis]):
     ) -> None:
         """Let go of older sets."""
         if not record.noop:
-            _forget_old_sets(context.workspace, _folder(context, basis))
+            _forget_old_sets(context.workspace, _folder(context, basis), context.settings.gc.keep_served)
 
 
 TENSORS = BuildTensors()
@@ -112,15 +112,18 @@ def _receipt(context: StageContext, basis: TensorsBasis, made: Manifest) -> Rece
     return Receipt(STAGE, basis.fingerprint, context.run_id, basis.reads, made.versions, made.rows_in, details)
 
 
-def _forget_old_sets(workspace: Location, current: Location) -> None:
-    """Keep the current tensor set, the one before it and the served one; others can be built again from the tables."""
+def _forget_old_sets(workspace: Location, current: Location, keep_served: int) -> None:
+    """Keep the current tensor set, the one before it, the served one and those to roll back to.
+
+    Others can be built again from the tables.
+    """
     served = load_served(workspace)
     sets = current.parent.children()
     made = entries([folder / NAME for folder in sets])
     finished = [(folder, entry.modified) for folder, entry in zip(sets, made, strict=True) if entry is not None]
     finished.sort(key=lambda found: (found[0] == current, found[1]), reverse=True)
     kept = {folder.name for folder, _ in finished[:KEPT_SETS]}
-    kept |= {served.chain.tensor_set} if served is not None else set()
+    kept |= {known.chain.tensor_set for known in served.kept(keep_served)} if served is not None else set()
     for folder in sets:  # those without a manifest are what killed runs left
         if folder.name not in kept:
             folder.remove()
