@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,7 +54,8 @@ class Workspace:
         for content in sorted(set(contents.values())):
             # A content's vector by its number, turned by so much.
             angle = turn + int(content[1:]) / 10
-            vectors.append((content, np.array([np.cos(angle), np.sin(angle)], "<f2").tobytes(), DAY))
+            raw = np.array([np.cos(angle), np.sin(angle)], "<f2").tobytes()
+            vectors.append((content, raw, DAY, zlib.crc32(raw, zlib.crc32(content.encode()))))
         lists = [
             (DAY, f"u{n}", 1 + k, ITEMS[k], float(score), {}, [], None, None)
             for n, row in enumerate(scores)
