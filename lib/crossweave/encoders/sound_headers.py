@@ -1,7 +1,8 @@
-"""Sizes in the headers of WAV, RF64, AIFF and AU against the bytes that are there.
+"""Sizes in the headers of WAV, RF64, AIFF, AU and MP3 against the bytes that are there.
 
 Who writes to a pipe cannot go back to put the size in: it stays zero, or as large as the field allows. libsndfile takes
-zero for "no sound" and says nothing where bytes are missing; so sizes are settled before it reads them.
+zero for "no sound", guesses an MP3's from its first frame, and says nothing where bytes are missing; so sizes are
+settled before it reads them.
 """
 
 from __future__ import annotations
@@ -9,30 +10,52 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from crossweave.encoders.container_headers import after_id3
+from crossweave.encoders.mpeg_frames import count_frames
+
 _UNKNOWN = 0x7FFF0000  # writers that stream put such a size, or zero, where they cannot know it
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A file whose header says what is there: `present` bytes of sound, `missing` fewer than it said before."""
+    """A file whose header says what is there: `present` bytes of sound, `missing` fewer than it said before.
+
+    Where it cannot say so, `samples` were counted; where those are not `even`, libsndfile does not read them all.
+    """
 
     data: bytes
     present: int
     missing: int
+    samples: int | None = None
+    even: bool = True
 
 
 def settle_sizes(data: bytes) -> Settled | None:
-    """The file with the size of its sound as it is; None: the header ends before the sound begins.
+    """The file with the size of its sound as it is, without tags around it; None: it ends before its sound does.
 
     A size that a header names, and be it wrong, is not made larger; one that it leaves open is all that follows.
     """
+    data = data[after_id3(data) :]
     if data[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return _wave(data)
     if data[:4] == b"FORM":
         return _aiff(data)
     if data[:4] == b".snd":
         return _au(data)
-    return Settled(data, len(data), 0)
+    if data[:4] in (b"fLaC", b"OggS"):
+        return Settled(data, len(data), 0)
+    return _mpeg(data)
+
+
+def _mpeg(data: bytes) -> Settled | None:
+    """An MPEG sound and nothing else."""
+    counted = count_frames(data)
+    if counted is None:
+        return Settled(data, len(data), 0) if data else None
+    if counted.cut and not counted.said:
+        return None
+    sound = b"".join(data[run] for run in counted.runs)
+    return Settled(sound, len(sound), 0, None if counted.said else counted.samples, counted.even)
 
 
 def _wave(data: bytes) -> Settled | None:
