@@ -68,6 +68,12 @@ def count_frames(data: bytes) -> Counted | None:
     return Counted(tuple(runs), frames * first.samples, said, len(kinds) == 1, cut)
 
 
+def may_be_frame(data: bytes) -> bool:
+    """Whether the bytes begin as a frame does that says its size, or one of free format."""
+    free = 0x10 if data[2] < 0x10 else 0
+    return data[0] == 0xFF and _frame(data[1], data[2] | free, False) is not None
+
+
 def _run(data: bytes, at: int, kind: tuple[int, int, bool]) -> tuple[int, int]:
     """How many frames of a kind follow each other, the last one perhaps cut, and where they end."""
     count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import av
 import numpy as np
@@ -126,3 +127,20 @@ def test_a_header_of_frauhofers_encoder_counts_for_what_is_missing() -> None:
 def test_frames_of_free_format_do_not_say_their_size_and_are_left_to_the_decoder() -> None:
     assert count_frames((b"\xff\xfb\x00\xc0" + b"\0" * 413) * 4) is None
     assert refused((b"\xff\xfb\x00\xc0" + b"\0" * 413) * 4) in {"truncated", "undecodable", "silent"}
+
+
+def test_what_lies_in_the_working_folder_has_no_say_in_a_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mp3(44_100, 1, "variable", header=True)
+    sounds = [whole, id3(20) + whole, mp3(44_100, 1, "constant"), mp3(16_000, 1, "constant", "mp2")]
+    others = [
+        id3(9) + b"\0" * 999,
+        b"RIFF\x64\0\0\0SOND" + b"data\x40\0\0\0" + b"\0" * 80,
+        b"\xff\xff\xff" + whole[3:99],
+    ]
+    before = [decode_audio(data, SAMPLED, 30).tobytes() for data in sounds], [refused(data) for data in others]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "._").write_bytes(b"a resource fork that is none" * 9)
+    (tmp_path / ".AppleDouble").mkdir()
+    after = [decode_audio(data, SAMPLED, 30).tobytes() for data in sounds], [refused(data) for data in others]
+    assert after == before
+    assert before[1] == ["undecodable"] * 3
