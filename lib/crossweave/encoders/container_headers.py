@@ -65,13 +65,13 @@ def asf_ends_early(data: bytes) -> bool:
 
 def is_adts(data: bytes) -> bool:
     """Whether an AAC stream's first frame comes first, or after an ID3 tag."""
-    at = id3_size(data)
+    at = after_id3(data)
     return len(data) > at + 1 and data[at] == 0xFF and data[at + 1] & 0xF6 == 0xF0
 
 
 def adts_ends_early(data: bytes) -> bool:
     """Whether the last frame of an AAC stream is cut."""
-    at = id3_size(data)
+    at = after_id3(data)
     while at + 6 <= len(data) and data[at] == 0xFF and data[at + 1] & 0xF6 == 0xF0:
         size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
         if size < 7:
@@ -80,12 +80,12 @@ def adts_ends_early(data: bytes) -> bool:
     return at > len(data) or (0 < len(data) - at < 6 and not data.startswith(_TAGS, at))
 
 
-def id3_size(data: bytes) -> int:
-    """Bytes of the ID3 tag that a file begins with; 0: it has none."""
-    if not data.startswith(b"ID3") or len(data) < 10:
-        return 0
-    size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
-    return 10 + size
+def after_id3(data: bytes, at: int = 0) -> int:
+    """Where what follows the ID3 tags that stand at a place begins; beyond the data where one is torn."""
+    while data.startswith(b"ID3", at) and at + 10 <= len(data):
+        footer = 10 if data[at + 5] & 0x10 else 0
+        at += 10 + (data[at + 6] << 21 | data[at + 7] << 14 | data[at + 8] << 7 | data[at + 9]) + footer
+    return at
 
 
 def caf_ends_early(data: bytes) -> bool:

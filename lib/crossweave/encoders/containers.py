@@ -89,10 +89,13 @@ def read_sound(data: Any, sample_rate: int, max_seconds: float, refuse_seconds: 
     return waveform(*read_track(data, "video", max_seconds, refuse_seconds), sample_rate, "sound track")
 
 
-def read_track(data: Any, what: str, max_seconds: float, refuse_seconds: float) -> tuple[npt.NDArray[np.float32], int]:
+def read_track(
+    data: Any, what: str, max_seconds: float, refuse_seconds: float, counted: bool = False
+) -> tuple[npt.NDArray[np.float32], int]:
     """The first `max_seconds` of the sound in a video or sound container: float32 [samples, channels], rate in Hz.
 
-    Where the header does not know how long it lasts, or cannot be right, it is counted. Raises MediaError.
+    Where the header does not know how long it lasts, or cannot be right, it is counted, unless it was `counted` before.
+    Raises MediaError.
     """
     with _opened(data, _VIDEOS if what == "video" else _SOUNDS | _COUNTED, what, refuse_seconds) as (
         container,
@@ -110,7 +113,7 @@ def read_track(data: Any, what: str, max_seconds: float, refuse_seconds: float) 
             if got < wanted:
                 pieces.append(piece.to_ndarray().T[: wanted - got])
             got += piece.samples
-            if got >= wanted and believed and container.duration:
+            if got >= wanted and (counted or (believed and container.duration)):
                 break
             refuse_long(got / rate, refuse_seconds, what)
         if not got:

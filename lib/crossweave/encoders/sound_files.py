@@ -12,6 +12,7 @@ import numpy.typing as npt
 import soundfile
 
 from crossweave.encoders.container_headers import is_adts
+from crossweave.encoders.containers import read_track
 from crossweave.encoders.refusals import MediaError, is_believed, refuse_long, refuse_odd_sound
 from crossweave.encoders.sound_headers import settle_sizes
 
@@ -41,7 +42,9 @@ def read_sound_file(
     ends_early = MediaError("truncated", f"The sound ends early, after {len(data)} bytes.")
     if settled is None:
         raise ends_early
-    stream = io.BytesIO(settled.data)
+    data = settled.data
+    stream = io.BytesIO(data)
+    counted = settled.samples
     try:
         with soundfile.SoundFile(stream) as sound:
             rate, frames, form = int(sound.samplerate), int(sound.frames), str(sound.format)
@@ -52,10 +55,13 @@ def read_sound_file(
                 raise ends_early
             if settled.missing * frames > _SLACK * rate * settled.present:
                 raise ends_early
-            if not is_believed(frames / rate, refuse_seconds, len(data)):
+            if counted is None and not is_believed(frames / rate, refuse_seconds, len(data)):
                 return None
-            refuse_long(frames / rate, refuse_seconds, "sound")
-            wanted = min(frames, int(max_seconds * rate))
+            length = frames if counted is None else counted
+            refuse_long(length / rate, refuse_seconds, "sound")
+            wanted = min(length, int(max_seconds * rate))
+            if wanted > frames or not settled.even:
+                return read_track(data, "sound", max_seconds, refuse_seconds, counted=True)
             # In one go: between two reads soundfile seeks, after which an MP3's first samples differ.
             wave: npt.NDArray[np.float32] = sound.read(wanted, dtype="float32", always_2d=True)
             if len(wave) < wanted - (_MP3_FRAME if form == "MP3" else 0):

@@ -30,7 +30,7 @@ class AudioEncoder(Encoder):
     Settings: ClassVar[type[EncoderSettings]] = AudioSettings
     isolated = True
     window = 64
-    decoder_version = 1  # more formats; channels that cancel each other are not averaged
+    decoder_version = 2  # MP3s whose header says no length, or too little, are read whole
     neutral_settings: ClassVar[frozenset[str]] = frozenset({"refuse_seconds"})
     settings: AudioSettings
 
