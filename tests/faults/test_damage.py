@@ -5,15 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import Chain, Night
+from support import DATE, Chain, Night
 
+from crossweave.demo import generate_shop
+from crossweave.feeding.items import open_items
+from crossweave.feeding.manifest import SETS, required_manifest
+from crossweave.stages.embed import EMBED
 from crossweave.stages.evaluate import EVALUATE
 from crossweave.stages.export import EXPORT
 from crossweave.stages.ingest import INGEST
 from crossweave.stages.score import SCORE
 from crossweave.stages.tensors import TENSORS
 from crossweave.stages.train import TRAIN
+from crossweave.tables.receipts import Receipts
 
 pytestmark = pytest.mark.slow
 
@@ -108,3 +114,16 @@ def test_going_back_to_earlier_settings_finds_what_was_made_and_writes_nothing_i
     key = lambda row: (row["user_id"], row["rank"])  # noqa: E731
     assert sorted(chain.table("recommendations"), key=key) == sorted(lists, key=key)
     assert chain.run()["status"] == "noop"
+
+
+def test_two_shops_with_the_same_settings_and_table_versions_share_nothing(night: Night, tmp_path: Path):
+    generate_shop(tmp_path / "shop", items=60, users=40, interactions=800, seed=18)
+    other = Chain(tmp_path / "ws", tmp_path / "shop")
+    assert other.run([INGEST, EMBED, TENSORS], date=DATE)["exit_code"] == 0
+    ours, theirs = (Receipts(chain.workspace).required("tensors") for chain in (night.chain, other))
+    assert ours.writes == theirs.writes  # versions alone do not tell them apart
+    assert ours.fingerprint != theirs.fingerprint
+    folders = [required_manifest(c.workspace / SETS / r.details.folder, r.fingerprint) for c, r in
+               ((night.chain, ours), (other, theirs))]  # fmt: skip
+    first, second = (open_items(manifest) for manifest in folders)
+    assert not np.array_equal(first.vectors["text"], second.vectors["text"])

@@ -1,6 +1,7 @@
 """The door: what ./submit.sh says and returns before and around a job."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,11 +11,16 @@ from support import REPOSITORY
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
 
 
-def submit(*words: str) -> subprocess.CompletedProcess:
+def submit(*words: str, **environment: str) -> subprocess.CompletedProcess:
     if not (REPOSITORY / ".venv" / ".ready").is_file():
         pytest.skip("submit.sh has not set .venv up here, and a test must not install anything")
     return subprocess.run(
-        [str(REPOSITORY / "submit.sh"), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        [str(REPOSITORY / "submit.sh"), *words],
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
     )
 
 
@@ -107,3 +113,13 @@ def test_a_spark_that_cannot_start_is_told_of_with_exit_2(tmp_path: Path, shop: 
     refused = submit("ingest", "--spark-conf", str(conf), *words)
     assert refused.returncode == 2, refused.stdout
     assert "failed (exit 2): Spark could not be started" in refused.stdout
+
+
+@pytest.mark.slow
+def test_letters_of_any_language_may_stand_in_paths_whatever_the_locale(tmp_path: Path, shop: Path):
+    root = tmp_path / "größe 大" / "shop"
+    shutil.copytree(shop, root)
+    words = ("--set", f"workspace={root.parent / 'wörk'}", "--set", f"inputs.root={root}")
+    made = submit("ingest", *words, LC_ALL="C", LANG="C")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert (root.parent / "wörk" / "runs" / "latest" / "run_result.json").is_file()

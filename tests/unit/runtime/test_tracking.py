@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import http.server
 import importlib.util
 import json
 import pickle
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ import pytest
 from one_step import Step
 
 from crossweave.config import load_settings
-from crossweave.errors import SettingsError
+from crossweave.errors import InputContractError, SettingsError, TryAgainError
 from crossweave.runtime.job import run_job
 from crossweave.runtime.record import Ledger, StageRecord
 from crossweave.runtime.result import RunResult
@@ -227,6 +229,83 @@ def test_a_night_ends_well_though_its_file_cannot_be_written(tmp_path: Path) -> 
     latest = tmp_path / "ws" / "runs" / "latest"
     assert json.loads((latest / "run_result.json").read_text())["status"] == "ok"
     assert "was not told to prometheus" in (latest / "log.jsonl").read_text()
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Takes what is posted; answers what its server was told to."""
+
+    def do_POST(self) -> None:
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.answer)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[http.server.HTTPServer]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), Hook)
+    server.heard, server.answer = [], 200
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def failing_night(tmp_path: Path, own: str, error: Exception | None = None) -> tuple[int, list[str]]:
+    def stage(context: object, record: StageRecord) -> None:
+        record.ledgers = {"rows": Ledger(1, 1)}
+        if error is not None:
+            raise error
+
+    said: list[str] = []
+    words = ["--set", f"workspace={tmp_path / 'ws'}", "--set", f"tracking.on_failure={own}", "--date", "2026-03-01"]
+    return run_job("ingest", [Step("ingest", stage)], words, said.append), said
+
+
+def test_a_failure_is_told_to_command_and_address_with_what_to_do_and_where_to_look(tmp_path: Path, hook) -> None:
+    address, told = f"http://127.0.0.1:{hook.server_port}/x", tmp_path / "told"
+    own = f"{{command: 'cat > {told}', webhook: '{address}'}}"
+    code, said = failing_night(tmp_path, own, InputContractError("the file is torn", "write it again"))
+    assert code == 3 and not any("not told" in line for line in said)
+    assert [json.loads(told.read_text())] == hook.heard
+    (heard,) = hook.heard
+    assert heard["text"] == "crossweave ingest of 2026-03-01 failed (exit 3): InputContractError: the file is torn"
+    assert heard["error"]["hint"] == "write it again"
+    assert json.loads(Path(heard["record"]).read_text())["run_id"] == heard["run_id"]
+
+
+def test_a_run_that_went_well_or_ended_with_another_code_is_told_to_nobody(tmp_path: Path, hook) -> None:
+    address = f"http://127.0.0.1:{hook.server_port}/x"
+    assert failing_night(tmp_path, f"{{webhook: '{address}'}}")[0] == 0
+    own = f"{{webhook: '{address}', codes: [1, 2, 3, 4]}}"
+    assert failing_night(tmp_path, own, TryAgainError("busy"))[0] == 75
+    assert hook.heard == []
+
+
+def test_an_address_or_command_that_fails_is_a_warning_without_its_place_and_the_code_stands(tmp_path, hook) -> None:
+    address, error = f"http://127.0.0.1:{hook.server_port}/{SECRET}", InputContractError("torn")
+    for answer, words in ((500, "answered 500"), (302, "answered 302")):  # it is not followed
+        hook.answer = answer
+        code, said = failing_night(tmp_path, f"{{webhook: '{address}'}}", error)
+        assert code == 3 and any(f"not told to on_failure: RuntimeError: the webhook {words}" in line for line in said)
+        assert SECRET not in "".join(said)
+    assert len(hook.heard) == 2
+    own = f"{{command: 'echo no >&2; exit 7', webhook: 'http://127.0.0.1:9/{SECRET}'}}"
+    code, said = failing_night(tmp_path, own, error)
+    (warning,) = [line for line in said if "not told" in line]
+    assert code == 3 and SECRET not in warning
+    assert "the command ended with 7: no; the webhook could not be reached" in warning
+
+
+@pytest.mark.parametrize(
+    "own", ["{}", "{webhook: 'ftp://host/x'}", "{webhook: 'https://me:pw@host/x'}", "{codes: [0]}"]
+)
+def test_settings_of_a_failure_s_hook_are_refused_early(own: str) -> None:
+    with pytest.raises(SettingsError, match="on_failure"):
+        load_settings([], [f"tracking.on_failure={own}"])
 
 
 def test_names_that_mlflow_takes() -> None:

@@ -17,6 +17,7 @@ TRACKERS = {
     "prometheus": "crossweave.runtime.tracking.prometheus:PrometheusFile",
     "mlflow": "crossweave.runtime.tracking.mlflow_runs:MlflowRuns",
     "wandb": "crossweave.runtime.tracking.wandb_runs:WandbRuns",
+    "on_failure": "crossweave.runtime.tracking.on_failure:OnFailure",
 }
 """Section of `tracking` -> its class; a section that is null asks for none."""
 

@@ -1,4 +1,7 @@
-"""What others are told of a run: figures and choices, never a user's id, a row of data, a path or a message."""
+"""What others are told of a run: figures and choices, never a user's id or a row of data.
+
+Messages and paths are for whoever is called when it failed, and for nobody else.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 
 from crossweave import __version__
 from crossweave.config import Settings, saved_settings
+from crossweave.redaction import redacted
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.result import RunResult
 
@@ -36,6 +40,9 @@ class RunFacts:
     folder: Path = Path()  # of the run, for what a tracker leaves on disk
     ended: float = 0.0  # seconds since 1970
     version: str = __version__
+    message: str = ""  # of the error, as are the next two: redacted, for `on_failure` alone
+    hint: str = ""
+    record: str = ""  # where run_result.json lies
 
     @property
     def seconds(self) -> float:
@@ -62,6 +69,9 @@ def facts_of(result: RunResult, settings: Settings, folder: Path) -> RunFacts:
         },
         folder=folder,
         ended=time.time(),
+        message=redacted(result.error["message"]) if result.error else "",
+        hint=redacted(result.error["hint"] or "") if result.error else "",
+        record=str(result.place),
     )
 
 
