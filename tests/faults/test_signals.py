@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 LONGEST_SECONDS = 400
 SECONDS_TO_STOP = 15  # 8 of grace, the rest for a busy machine
+WEIGHED = "models/.*/model.safetensors"
 
 HEAD = """
 import sys, time
@@ -146,22 +147,37 @@ def stops(tmp_path: Path, how: str, number: signal.Signals) -> None:
         assert is_free(workspace)
 
 
-def start(chain: Chain) -> subprocess.Popen:
-    log = (chain.workspace.parent / "out.txt").open("ab")
-    command = [sys.executable, str(REPOSITORY / "jobs" / "pipeline.py"), *chain.words(train__max_epochs=2)]
+VAE = {"family": "vae", "side": 16, "channels": [8, 12], "latent": 16}
+LEARNS = {  # what the pretrain stage needs to have work
+    "encoders": {"own": {"type": "vae", "precision": "float32", "backend": "eager"}},
+    "modalities": {"image": {"encoder": "own"}},
+    "pretrain": {"tasks": {"own": [{"objective": "rebuilt", "fresh": VAE, "tune": {"method": "full"}}]}},
+}
+
+
+def start(chain: Chain, job: str = "pipeline") -> subprocess.Popen:
+    home = chain.workspace.parent
+    log, conf = (home / "out.txt").open("ab"), home / "learns.yaml"
+    conf.write_text(json.dumps(LEARNS if job == "pretrain_encoders" else {}), encoding="utf-8")
+    words = chain.words([REPOSITORY / "conf/local.yaml", conf], train__max_epochs=2, export__path=str(home / "export"))
+    command = [sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *words]
     return subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True, preexec_fn=hear)
 
 
-def stop_in(chain: Chain, stage: str, seconds: float, number: signal.Signals) -> None:
-    """Run the pipeline and send it a signal some seconds after a stage has started."""
-    process, deadline = start(chain), time.monotonic() + LONGEST_SECONDS
+def said_since(chain: Chain, before: set[Path]) -> str:
+    logs = set(chain.workspace.glob("runs/2*/log.jsonl")) - before
+    return "".join(path.read_text(encoding="utf-8") for path in logs)
+
+
+def stop_in(chain: Chain, stage: str, seconds: float, number: signal.Signals, job: str = "pipeline") -> None:
+    """Run a job and send it a signal some seconds after a stage, or the blend of train, has started."""
+    stage, _, phase = stage.partition(".")
+    process, deadline = start(chain, job), time.monotonic() + LONGEST_SECONDS
     before = set(chain.workspace.glob("runs/2*/log.jsonl"))
     needle = f'"stage {stage} starts"'
     try:
-        while not any(
-            needle in path.read_text(encoding="utf-8")
-            for path in set(chain.workspace.glob("runs/2*/log.jsonl")) - before
-        ):
+        # Ranks are done, and their blend begins, where the model's weights are in the folder that is being built.
+        while needle not in said_since(chain, before) or (phase and not list(chain.workspace.glob(WEIGHED))):
             assert process.poll() is None, (chain.workspace.parent / "out.txt").read_text(encoding="utf-8")[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -178,13 +194,17 @@ def stop_in(chain: Chain, stage: str, seconds: float, number: signal.Signals) ->
     assert "Traceback" not in (chain.workspace.parent / "out.txt").read_text(encoding="utf-8")
 
 
-def test_the_pipeline_stops_in_a_spark_action_in_training_and_after_it_and_a_rerun_ends_well(
-    tmp_path: Path, shop: Path
-) -> None:
+def test_the_pipeline_stops_in_every_stage_and_a_rerun_ends_well(tmp_path: Path, shop: Path) -> None:
     chain = Chain(tmp_path / "ws", shop)
     stop_in(chain, "ingest", 1.0, signal.SIGTERM)
+    stop_in(chain, "embed", 0.5, signal.SIGTERM)
+    stop_in(chain, "pretrain", 0.5, signal.SIGINT, "pretrain_encoders")
+    stop_in(chain, "tensors", 0.3, signal.SIGINT)
     stop_in(chain, "train", 3.0, signal.SIGINT)
-    stop_in(chain, "score", 0.5, signal.SIGTERM)  # this process has trained: Horovod's handlers were there
+    stop_in(chain, "train.blend", 0.0, signal.SIGTERM)  # from here on this process has trained:
+    stop_in(chain, "score", 0.5, signal.SIGTERM)  # Horovod's handlers were there
+    stop_in(chain, "evaluate", 0.3, signal.SIGINT)
+    stop_in(chain, "export", 0.0, signal.SIGTERM)
     process = start(chain)
     assert process.wait(LONGEST_SECONDS) == 0, (chain.workspace.parent / "out.txt").read_text(encoding="utf-8")[-2000:]
     assert not [path.name for path in chain.workspace.rglob(".*") if path.name != ".lock" and path.suffix != ".crc"]
