@@ -29,7 +29,7 @@ from crossweave.stages.train import TRAIN
 from crossweave.training.plan import TrainingPlan
 from crossweave.training.planning import training_plan as plan_training
 
-pytest_plugins = ["standalone", "stores"]
+pytest_plugins = ["scheduled", "standalone", "stores"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
 SPARK_OPTIONS = {
