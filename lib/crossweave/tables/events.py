@@ -68,7 +68,7 @@ def judged_interactions(
     )
     judged = rows.join(known, "item_id", "left").withColumn("reason", reason)
     said = [("bad_time", columns.time, "_time"), ("non_finite", columns.weight, "_weight")]
-    said += [("unknown_split", columns.split, "split"), (NOT_UTF8, "the user", "user_id")]
+    said += [("unknown_split", columns.split, "split")]
     words = [F.when(F.col("reason") == r, F.concat(F.lit(f"{n} is "), _short(c))) for r, n, c in said if n]
     judged = judged.withColumn("said", F.coalesce(*words, F.lit(None).cast("string")))
     if columns.split:

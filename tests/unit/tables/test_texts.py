@@ -70,6 +70,7 @@ def test_events_and_blocks_with_such_an_id_are_refused_for_it(spark: SparkSessio
     blocks = judged_blocks(rows, items, users, user="user", item="item").collect()
     for (row,) in (events, blocks):
         assert (row["reason"], row[f"{bad}_id"]) == ("not_utf8", "caf�")
+    assert events[0]["said"] is None  # it would stand in warnings and logs, which hold no user's id
 
 
 def test_a_user_with_such_an_id_or_attribute_is_refused_and_others_are_not(spark: SparkSession) -> None:
