@@ -7,13 +7,13 @@ from typing import Any
 from crossweave.runtime.record import StageRecord
 from crossweave.runtime.stage import StageContext
 from crossweave.tables.promoting import serve
-from crossweave.tables.served import Chain, Promotion, load_served
+from crossweave.tables.served import Chain, Promotion, Served, load_served
 
 
 def promote(context: StageContext, record: StageRecord, chain: Chain, why: str, figure: dict[str, Any]) -> None:
     """Serve a chain, and keep what a rollback to it compares; with a warning, nothing happens to one taken back."""
     served = load_served(context.workspace)
-    taken_back = withdrawn(context, chain)
+    taken_back = _withdrawn(served, chain)
     if served is not None and taken_back:
         record.warnings.append(
             f"{taken_back}: the run of {served.date} stays served until data or settings change, "
@@ -32,7 +32,10 @@ def promote(context: StageContext, record: StageRecord, chain: Chain, why: str, 
 
 def withdrawn(context: StageContext, chain: Chain) -> str:
     """Say why a chain must not be served, where a rollback took its result back; empty: none did."""
-    served = load_served(context.workspace)
+    return _withdrawn(load_served(context.workspace), chain)
+
+
+def _withdrawn(served: Served | None, chain: Chain) -> str:
     if served is None or served.chain.score == chain.score or not served.is_withdrawn(chain):
         return ""
     by = served.turns[-1].by if served.turns else "a rollback"

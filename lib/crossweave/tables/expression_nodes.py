@@ -7,7 +7,7 @@ class; afterwards every node, with those that a function is replaced by, bodies 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -34,11 +34,10 @@ KINDS = ("PlanExpression", "UserDefinedExpression", "RuntimeReplaceable")
 PARSERS = ("CsvToStructs", "JsonToStructs")
 TIMES = frozenset({"DateType$", "TimestampType$", "TimestampNTZType$"})
 _known: dict[str, frozenset[str]] = {}  # by the name of a node's class
-_SPECIAL = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _DATED = re.compile(r"[a-z_]+\s*(['\"])\s*([-+]?\d{4,7}\s*|[-+]?\d{4,7}-[^'\"]*|epoch[^'\"]*)\1", re.IGNORECASE)
 _TIME = re.compile(r"(?:^|[<,:])(?:timestamp|date)")  # in the name of a type
 _SOMEWHERE = re.compile(r"(?:^|[^\w:.+-])(?:T?\d{1,2}:|(?:now|today|tomorrow|yesterday)\b)", re.IGNORECASE)
-_UNDATED = re.compile(r"\s*(T|\d{1,2}:)", re.IGNORECASE)  # a time of day, to which Spark adds today's date
+_WHOLE = re.compile(r"^\s*(?:T|\d{1,2}:|(?:now|today|tomorrow|yesterday)\b)", re.IGNORECASE)  # Spark adds today's date
 
 
 def check_parsed(spark: SparkSession, expression: str, what: str) -> None:
@@ -70,21 +69,20 @@ def check_node(node: Any, what: str) -> None:
         raise SettingsError(f"{what} is another value each time: {node.prettyName()}", OUTSIDE)
     if name in CALLING or "own" not in _kinds(node) or "UserDefinedExpression" in _kinds(node):
         raise SettingsError(f"{what} calls {node.prettyName()}, which is not allowed here", OUTSIDE)
-    reads, clock = _reads_times(node, name)
-    if reads:
+    clock = _clock_in(node, name)
+    if clock is not None:
         for text in _texts(node.child()):
-            if clock(text):
+            if clock.search(text):
                 raise SettingsError(
                     f"{what} is another value each time: {text!r} as a time depends on the day of the run",
                     "write dates as yyyy-mm-dd and times as yyyy-mm-dd hh:mm:ss",
                 )
 
 
-def _reads_times(node: Any, name: str) -> tuple[bool, Callable[[str], Any]]:
-    """Say whether a node makes times of texts, at any depth, and what in a text would depend on the day."""
-    if name not in ("Cast", *PARSERS) or not _TIME.search(str(node.dataType().catalogString())):
-        return False, bool
-    return True, _SOMEWHERE.search if name in PARSERS else lambda text: _SPECIAL.match(text) or _UNDATED.match(text)
+def _clock_in(node: Any, name: str) -> re.Pattern[str] | None:
+    """Return what in a text depends on the day, for a node that makes times of texts, at any depth; else None."""
+    found = {"Cast": _WHOLE, **dict.fromkeys(PARSERS, _SOMEWHERE)}.get(name)
+    return found if found is not None and _TIME.search(str(node.dataType().catalogString())) else None
 
 
 def walk(node: Any) -> Iterator[Any]:
